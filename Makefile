@@ -1,0 +1,45 @@
+# Everything this project does, in one place. "make" lists the targets.
+GO     ?= go
+PYTHON ?= python3
+
+VENV := .venv-test
+
+.PHONY: help runtime build test lint demo generate clean check-go
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+runtime: check-go ## fetch the pinned runtime libraries into runtime/ (pip, once; offline afterwards)
+	@$(GO) run ./internal/libs/fetch --out runtime --python "$(PYTHON)"
+
+build: runtime ## build the programs into bin/
+	$(GO) build -trimpath -o bin/ ./cmd/...
+
+test: lint runtime $(VENV)/ready ## run every check and test
+	MVMAE_RUNTIME="$(CURDIR)/runtime" MVMAE_TEST_PYTHON="$(CURDIR)/$(VENV)/bin/python" $(GO) test -timeout 20m ./...
+
+lint: check-go ## gofmt and go vet
+	@files=$$("$$($(GO) env GOROOT)/bin/gofmt" -l .) && if [ -n "$$files" ]; then \
+		echo "error: not formatted:" $$files >&2; echo "hint: run gofmt -w on them" >&2; exit 1; fi
+	$(GO) vet ./...
+
+demo: build ## synthetic studies to a classified DICOM study, some minutes on a laptop
+	bin/mvmae-train demo --out demo
+
+generate: check-go ## write the generated Go files anew
+	$(GO) generate ./...
+
+clean: ## delete all that make made
+	rm -rf bin runtime demo $(VENV)
+
+# The Python packages that tests compare with; the programs themselves need no Python.
+$(VENV)/ready: test/requirements.txt test/venv
+	@sh test/venv "$(PYTHON)" $(VENV)
+
+# "go version" inside the module also says whether this Go is new enough, or fetches one that is.
+check-go:
+	@$(GO) version >/dev/null || { echo "hint: install the Go that go.mod names, or a newer one" >&2; exit 1; }
+	@cc=$$($(GO) env CC) && command -v $${cc%% *} >/dev/null || { \
+		echo "error: no C compiler: $$cc not found" >&2; \
+		echo "hint: install one (Debian and Ubuntu: apt-get install gcc libc6-dev; macOS: xcode-select --install)" >&2; exit 1; }
