@@ -1,0 +1,114 @@
+package model
+
+import "math"
+
+// Shapes below: B images, S pixels and N patches of P*P pixels an image, K of them visible, D wide, V = 3 views.
+
+// Patchify cuts images [B,S,S] in [0,1] into normalised patches [B,N,P*P], row-major over patches and over pixels. They
+// are the encoder's input and the reconstruction's target.
+func Patchify[T any](o Ops[T], s Spec, image T) T {
+	g, p := s.Grid(), s.PatchSize
+	x := o.Affine(image, 1/s.PixelStd, -s.PixelMean/s.PixelStd)
+	x = o.Reshape(x, g, p, g, p)
+	x = o.Transpose(x, 0, 1, 3, 2, 4) // [B,g,g,P,P]
+	return o.Reshape(x, g*g, p*p)
+}
+
+// Visible selects the K patches of each image that the encoder may see.
+type Visible[T any] struct {
+	Keep  T // [B,K] patch numbers
+	Count int
+}
+
+// Encode runs the encoder on patches [B,N,P*P] of views [B] (0 frontal, 1 lateral, 2 unknown) and returns [B,1+K,D]: CLS,
+// then the visible patches in their given order, after the final LayerNorm.
+func Encode[T any](o Ops[T], s Spec, patches, view T, visible *Visible[T]) T {
+	var pos T
+	if s.Positions == Learned {
+		pos = o.Param("encoder.pos_embedding") // [N,D]
+	} else {
+		pos = o.Table("encoder.pos_table", s.NumPatches(), s.Width, sinCosTable(s.Grid(), s.Width, false))
+	}
+	n := s.NumPatches()
+	if visible != nil {
+		n = visible.Count
+		patches = o.Take(patches, visible.Keep) // [B,K,P*P]
+		pos = o.Lookup(pos, visible.Keep)       // [B,K,D]
+	}
+	x := o.Add(o.Linear(patches, "encoder.patchify.weight", "encoder.patchify.bias"), pos)
+	x = o.Add(x, viewEmbedding(o, "encoder", view, s.Width))
+	x = o.Concat(o.Repeat(o.Param("encoder.cls_token"), 1, x), x) // [B,1+K,D]
+	return blocks(o, s, x, stack{"encoder", 1 + n, s.Width, s.Depth, s.Heads})
+}
+
+// Decode reconstructs every patch, [B,N,P*P], from the encoder's tokens [B,1+K,D]. restore [B,N] holds, for each patch,
+// its place in the order "visible, then masked": below K a visible token, from K on a mask token.
+func Decode[T any](o Ops[T], s Spec, tokens, restore, view T, numVisible int) T {
+	d, n := s.Decoder, s.NumPatches()
+	var e T // [B,1,Dd]
+	if d.OwnViews {
+		e = viewEmbedding(o, "decoder", view, d.Width)
+	} else {
+		tokens = o.Linear(tokens, "decoder.embed.weight", "decoder.embed.bias") // [B,1+K,Dd]
+		e = o.Linear(viewEmbedding(o, "encoder", view, s.Width), "decoder.embed.weight", "")
+	}
+	masked := o.Repeat(o.Param("decoder.mask_token"), n-numVisible, tokens)
+	x := o.Take(o.Concat(o.Slice(tokens, 1, 1+numVisible), masked), restore) // [B,N,Dd]
+	x = o.Concat(o.Slice(tokens, 0, 1), x)                                   // [B,1+N,Dd]
+	if s.Positions == Learned {
+		x = o.Add(x, o.Param("decoder.pos_embedding"))
+	} else {
+		x = o.Add(x, o.Table("decoder.pos_table", 1+n, d.Width, sinCosTable(s.Grid(), d.Width, true)))
+	}
+	x = blocks(o, s, o.Add(x, e), stack{"decoder", 1 + n, d.Width, d.Depth, d.Heads})
+	return o.Linear(o.Slice(x, 1, 1+n), "decoder.head.weight", "decoder.head.bias")
+}
+
+// Embed runs the encoder on whole images [B,S,S] and returns the vector [B,D] that the classifier head reads.
+func Embed[T any](o Ops[T], s Spec, image, view T) T {
+	x := Encode(o, s, Patchify(o, s, image), view, nil)
+	if s.Pool == PoolMean {
+		return o.MeanTokens(o.Slice(x, 1, 1+s.NumPatches()))
+	}
+	return o.Reshape(o.Slice(x, 0, 1), s.Width)
+}
+
+// Head maps an embedding [B,D] to logits [B,NumClasses].
+func Head[T any](o Ops[T], embedding T) T { return o.Linear(embedding, "head.weight", "head.bias") }
+
+// viewEmbedding is [B,1,width], from the table of the encoder or of the decoder.
+func viewEmbedding[T any](o Ops[T], part string, view T, width int) T {
+	return o.Reshape(o.Lookup(o.Param(part+".mod_embedding"), view), 1, width)
+}
+
+// stack is a run of transformer blocks over a fixed number of tokens.
+type stack struct {
+	prefix                      string
+	tokens, width, depth, heads int
+}
+
+// blocks runs a stack of pre-norm transformer blocks (Dosovitskiy et al. 2021) and its final LayerNorm over x
+// [B,tokens,width].
+func blocks[T any](o Ops[T], s Spec, x T, st stack) T {
+	for i := range st.depth {
+		p := blockName(st.prefix, i)
+		x = o.Add(x, attention(o, s, o.LayerNorm(x, p+"norm1", s.BlockEps), st, p+"attn."))
+		h := o.Linear(o.LayerNorm(x, p+"norm2", s.BlockEps), p+"mlp.fc1.weight", p+"mlp.fc1.bias")
+		x = o.Add(x, o.Linear(o.GELU(h), p+"mlp.fc2.weight", p+"mlp.fc2.bias"))
+	}
+	return o.LayerNorm(x, st.prefix+".layer_norm", s.FinalEps)
+}
+
+// attention is multi-head self-attention over x [B,tokens,width].
+func attention[T any](o Ops[T], s Spec, x T, st stack, p string) T {
+	q, k, v := o.QKV(x, p+"qkv.weight", p+"qkv.bias", st.heads) // [B,heads,tokens,width/heads]
+	if s.QKNorm {
+		q = o.LayerNorm(q, p+"q_norm", s.BlockEps)
+		k = o.LayerNorm(k, p+"k_norm", s.BlockEps)
+	}
+	// Scaling the queries costs tokens*width products; scaling the scores would cost heads*tokens*tokens.
+	q = o.Affine(q, 1/math.Sqrt(float64(st.width/st.heads)), 0)
+	weights := o.Softmax(o.MatMul(q, o.Transpose(k, 0, 1, 3, 2))) // [B,heads,tokens,tokens]
+	x = o.Transpose(o.MatMul(weights, v), 0, 2, 1, 3)             // [B,tokens,heads,width/heads]
+	return o.Linear(o.Reshape(x, st.tokens, st.width), p+"proj.weight", p+"proj.bias")
+}

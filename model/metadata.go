@@ -1,0 +1,126 @@
+package model
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+
+	"github.com/mvmae/mvmae/dicom/cxr"
+)
+
+// MetadataKey is the key of an ONNX file's metadata_props under which its Metadata lie, as one JSON document.
+const MetadataKey = "mvmae"
+
+// The files of a run folder that make a servable model: the border between train, which writes them, and export.
+const (
+	RunMetadata   = "model.json"                   // Metadata, but for CheckpointSHA256 and Precision, which export fills
+	RunCheckpoint = "checkpoints/best.safetensors" // the parameters of PartEncoder and PartHead
+	RunParity     = "parity.safetensors"           // image [n,1,S,S], view [n] and the logits [n,14] the trainer got
+)
+
+// FormatVersion is the version of Metadata that this program writes. Readers refuse a newer one.
+const FormatVersion = 1
+
+// Metadata are everything a model file says beside its graph: what a server needs to treat a study as the trainer did,
+// and what a person needs to know where the model came from.
+type Metadata struct {
+	FormatVersion    int               `json:"format_version"`
+	Name             string            `json:"name"`
+	Version          string            `json:"version"`
+	Spec             Spec              `json:"spec"`
+	Labels           []string          `json:"labels"`
+	Preprocessing    string            `json:"preprocessing"` // a cxr.Recipe
+	Fusion           string            `json:"fusion"`        // a fuse.Rule
+	Thresholds       []float64         `json:"thresholds"`    // per label, on the fused probability; tuned on validation
+	Calibration      json.RawMessage   `json:"calibration"`   // a fuse.Calibration
+	RunID            string            `json:"run_id"`
+	Method           string            `json:"method"`
+	Datasets         map[string]Counts `json:"datasets"`
+	ViewEvidence     []string          `json:"view_evidence"` // the ranks of evidence that the training views were known by
+	Embedding        EmbeddingStats    `json:"embedding"`
+	CheckpointSHA256 string            `json:"checkpoint_sha256"`
+	Precision        string            `json:"precision"`
+	Licence          string            `json:"licence"`
+	IntendedUse      string            `json:"intended_use"`
+}
+
+// Counts are the size of a dataset.
+type Counts struct {
+	Patients int `json:"patients"`
+	Studies  int `json:"studies"`
+	Images   int `json:"images"`
+}
+
+// EmbeddingStats describe the embeddings [D] of the training images, to tell an image far from all of them.
+type EmbeddingStats struct {
+	Mean []float32 `json:"mean"`
+	Std  []float32 `json:"std"`
+	// DistanceP99 is the 99th percentile over training images of sqrt(mean_d ((e-mean)/std)^2).
+	DistanceP99 float64 `json:"distance_p99"`
+}
+
+// Distance is how far an embedding lies from the training images', in units of their standard deviations:
+// sqrt(mean_d ((e_d - mean_d)/std_d)^2). Dimensions of no variance are left out.
+func (s EmbeddingStats) Distance(e []float32) float64 {
+	sum, n := 0.0, 0
+	for d, v := range e {
+		if s.Std[d] > 0 {
+			z := float64(v-s.Mean[d]) / float64(s.Std[d])
+			sum += z * z
+			n++
+		}
+	}
+	return math.Sqrt(sum / float64(max(n, 1)))
+}
+
+// IntendedUse is what every model file says of its use until a regulator has said otherwise.
+const IntendedUse = "Research use only. Not a medical device: not for diagnosis or treatment."
+
+// Validate reports every way in which metadata are not those of a model this program can serve.
+func (m Metadata) Validate() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if m.FormatVersion < 1 || m.FormatVersion > FormatVersion {
+		return fmt.Errorf("format_version is %d: this program reads 1 to %d", m.FormatVersion, FormatVersion)
+	}
+	if err := m.Spec.Validate(); err != nil {
+		bad("spec: %w", err)
+	}
+	if len(m.Labels) != NumLabels || m.Spec.NumClasses != NumLabels {
+		bad("labels: %d of them and %d classes: want %d", len(m.Labels), m.Spec.NumClasses, NumLabels)
+	} else {
+		for i, l := range m.Labels {
+			if l != Labels[i] {
+				bad("labels: number %d is %q: want %q", i, l, Labels[i])
+			}
+		}
+	}
+	if _, err := cxr.ParseRecipe(m.Preprocessing); err != nil {
+		bad("preprocessing: %w", err)
+	}
+	if len(m.Thresholds) != len(m.Labels) {
+		bad("thresholds: %d of them for %d labels", len(m.Thresholds), len(m.Labels))
+	}
+	for i, t := range m.Thresholds {
+		if !(t >= 0 && t <= 1) {
+			bad("thresholds: number %d is %g: want 0 to 1", i, t)
+		}
+	}
+	if n := m.Spec.Width; len(m.Embedding.Mean) != n || len(m.Embedding.Std) != n {
+		bad("embedding: %d means and %d standard deviations for width %d", len(m.Embedding.Mean), len(m.Embedding.Std), n)
+	}
+	return errors.Join(errs...)
+}
+
+// ParseMetadata reads and validates the JSON document of a model file.
+func ParseMetadata(doc []byte) (Metadata, error) {
+	var m Metadata
+	if err := json.Unmarshal(doc, &m); err != nil {
+		return Metadata{}, fmt.Errorf("model metadata: %w", err)
+	}
+	if err := m.Validate(); err != nil {
+		return Metadata{}, fmt.Errorf("model metadata: %w", err)
+	}
+	return m, nil
+}
