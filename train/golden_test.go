@@ -1,0 +1,420 @@
+package train
+
+import (
+	"encoding/json"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/core/tensors"
+	gomodel "github.com/gomlx/gomlx/ml/model"
+
+	"github.com/mvmae/mvmae/internal/libs"
+	"github.com/mvmae/mvmae/model"
+)
+
+// The tolerances are those of testdata/golden/README.md for a float32 build: 1e-4 absolute on outputs, 1e-5 + 1e-4
+// relative on gradients.
+const (
+	outTol     = 1e-4
+	gradAbsTol = 1e-5
+	gradRelTol = 1e-4
+)
+
+// goldenCases lists the files of a kind in testdata/golden, or in the folder that MVMAE_GOLDEN names.
+func goldenCases(t *testing.T, prefix string) []string {
+	t.Helper()
+	dir := os.Getenv("MVMAE_GOLDEN")
+	if dir == "" {
+		dir = filepath.Join("..", "testdata", "golden")
+	}
+	files, err := filepath.Glob(filepath.Join(dir, prefix+"*"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no golden case %s* in %s (%v)", prefix, dir, err)
+	}
+	return files
+}
+
+var testDevice = sync.OnceValues(func() (*Device, error) { return OpenDevice("cpu") })
+
+// device opens XLA's CPU plugin once for all tests.
+func device(t testing.TB) *Device {
+	t.Helper()
+	libs.ForTests(t)
+	dev, err := testDevice()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dev
+}
+
+// goldenCase is a .safetensors case of testdata/golden.
+type goldenCase struct {
+	tensors model.Tensors
+	spec    model.Spec
+	beta    float64
+	config  struct {
+		Image, Patch, Visible int
+		EncDim                int     `json:"enc_dim"`
+		EncDepth              int     `json:"enc_depth"`
+		EncHeads              int     `json:"enc_heads"`
+		DecDim                int     `json:"dec_dim"`
+		DecDepth              int     `json:"dec_depth"`
+		DecHeads              int     `json:"dec_heads"`
+		MLPRatio              int     `json:"mlp_ratio"`
+		QKNorm                bool    `json:"qk_norm"`
+		BlockEps              float64 `json:"block_norm_eps"`
+		FinalEps              float64 `json:"final_norm_eps"`
+		Positions             string
+		Beta                  float64
+		LR                    float64
+		Beta1, Beta2, Eps     float64
+		WeightDecay           float64 `json:"weight_decay"`
+		Clip                  float64 `json:"clip_global_norm"`
+		Steps                 int
+		Decayed               []string
+	}
+}
+
+func readGolden(t *testing.T, path string) goldenCase {
+	t.Helper()
+	tensors, meta, err := model.ReadSafetensors(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := goldenCase{tensors: tensors}
+	if err := json.Unmarshal([]byte(meta["config"]), &c.config); err != nil {
+		t.Fatal(err)
+	}
+	k := c.config
+	c.spec = model.Spec{
+		Preset: "golden", ImageSize: k.Image, PatchSize: k.Patch, Width: k.EncDim, Depth: k.EncDepth, Heads: k.EncHeads,
+		MLPRatio: k.MLPRatio, QKNorm: k.QKNorm, Positions: model.SinCos, BlockEps: k.BlockEps, FinalEps: k.FinalEps,
+		PixelMean: 0, PixelStd: 1, Pool: model.PoolCLS, NumClasses: model.NumLabels,
+		Decoder: model.Decoder{Width: k.DecDim, Depth: k.DecDepth, Heads: k.DecHeads},
+	}
+	if strings.HasPrefix(k.Positions, "learned") {
+		c.spec.Positions = model.Learned
+	}
+	if k.DecDim == 0 { // a classifier: the decoder is never built, but a Spec has one
+		c.spec.Decoder = model.Decoder{Width: k.EncDim, Depth: 1, Heads: k.EncHeads}
+	}
+	if err := c.spec.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// params are the case's parameters under their own names.
+func (c goldenCase) params() model.Tensors {
+	out := model.Tensors{}
+	for name, t := range c.tensors {
+		if n, ok := strings.CutPrefix(name, "param."); ok {
+			out[n] = t
+		}
+	}
+	return out
+}
+
+// packed are the case's existing views as one batch; spare adds that many empty places at the end, as in real training.
+func (c goldenCase) packed(spare int) (inputs []any, slots []int) {
+	avail, image, view, perm := c.tensors["in.avail"], c.tensors["in.image"], c.tensors["in.view"], c.tensors["in.perm"]
+	studies, perStudy, s, n := avail.Dims[0], avail.Dims[1], c.config.Image, c.spec.NumPatches()
+	for slot, a := range avail.Data {
+		if a == 1 {
+			slots = append(slots, slot)
+		}
+	}
+	v := len(slots) + spare
+	images, views := make([]float32, v*s*s), make([]int32, v)
+	keep, restore := make([]int32, v*c.config.Visible), make([]int32, v*n)
+	study := make([]float32, (studies+spare)*v)
+	for i, slot := range slots {
+		copy(images[i*s*s:], image.Data[slot*s*s:(slot+1)*s*s])
+		views[i] = int32(view.Data[slot])
+		for place, patch := range perm.Data[slot*n : (slot+1)*n] {
+			restore[i*n+int(patch)] = int32(place)
+			if place < c.config.Visible {
+				keep[i*c.config.Visible+place] = int32(patch)
+			}
+		}
+		study[slot/perStudy*v+i] = 1
+	}
+	return []any{
+		tensors.FromFlatDataAndDimensions(images, v, s, s), tensors.FromFlatDataAndDimensions(views, v),
+		tensors.FromFlatDataAndDimensions(keep, v, c.config.Visible), tensors.FromFlatDataAndDimensions(restore, v, n),
+		tensors.FromFlatDataAndDimensions(study, studies+spare, v),
+	}, slots
+}
+
+func batchOf(in []node) pretrainBatch {
+	return pretrainBatch{image: in[0], view: in[1], keep: in[2], restore: in[3], study: in[4]}
+}
+
+func flat(t *testing.T, x *tensors.Tensor) []float32 {
+	t.Helper()
+	data, err := tensors.CopyFlatData[float32](x)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+func within(t *testing.T, what string, got, want []float32, abs, rel float64) {
+	t.Helper()
+	if len(got) != len(want) {
+		t.Fatalf("%s: %d values, want %d", what, len(got), len(want))
+	}
+	for i := range got {
+		diff, scale := math.Abs(float64(got[i])-float64(want[i])), math.Abs(float64(want[i]))
+		if !(diff <= abs+rel*scale) {
+			t.Errorf("%s[%d] is %g, want %g (off by %.3g)", what, i, got[i], want[i], diff)
+			return
+		}
+	}
+}
+
+func TestGoldenPaperMVMAE(t *testing.T) {
+	for _, path := range goldenCases(t, "paper_mvmae_") {
+		for _, spare := range []int{0, 3} {
+			t.Run(filepath.Base(path), func(t *testing.T) { checkPaper(t, readGolden(t, path), spare) })
+		}
+	}
+}
+
+func checkPaper(t *testing.T, c goldenCase, spare int) {
+	params := c.spec.Params(model.PartEncoder, model.PartDecoder)
+	store, err := newStore(params, c.params())
+	if err != nil {
+		t.Fatal(err)
+	}
+	exec, err := gomodel.NewExec(device(t).Backend, store, func(_ *gomodel.Scope, in []node) []node {
+		o := graphOps{store, in[0].Graph()}
+		l := buildPretrain(o, c.spec, batchOf(in), graph.Const(o.g, float32(c.config.Beta)))
+		values := make([]node, len(params))
+		for i, p := range params {
+			values[i] = o.Param(p.Name)
+		}
+		out := []node{l.total, l.reconstruction, l.alignment, l.alignStudy, l.recView, l.tokens, l.patches}
+		return append(out, graph.Gradient(l.total, values...)...)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, slots := c.packed(spare)
+	out, err := exec.Call(in...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := func(name string) []float32 { return c.tensors["out."+name].Data }
+	studies := len(want("align_loss_study"))
+	within(t, "total_loss", flat(t, out[0]), want("total_loss"), outTol, 0)
+	within(t, "rec_loss", flat(t, out[1]), want("rec_loss"), outTol, 0)
+	within(t, "align_loss", flat(t, out[2]), want("align_loss"), outTol, 0)
+	within(t, "align_loss_study", flat(t, out[3])[:studies], want("align_loss_study"), outTol, 0)
+	recView, tokens, patches := flat(t, out[4]), flat(t, out[5]), flat(t, out[6])
+	nTok, nPix := (1+c.config.Visible)*c.spec.Width, c.config.Image*c.config.Image
+	for i, slot := range slots {
+		within(t, "rec_loss_view", recView[i:i+1], want("rec_loss_view")[slot:slot+1], outTol, 0)
+		within(t, "features", tokens[i*nTok:(i+1)*nTok], want("features")[slot*nTok:(slot+1)*nTok], outTol, 0)
+		within(t, "recon", unpatchify(patches[i*nPix:(i+1)*nPix], c.spec), want("recon")[slot*nPix:(slot+1)*nPix], outTol, 0)
+	}
+	for i, p := range params {
+		within(t, "grad."+p.Name, flat(t, out[7+i]), c.tensors["grad."+p.Name].Data, gradAbsTol, gradRelTol)
+	}
+}
+
+func TestGoldenAdamWSteps(t *testing.T) {
+	for _, path := range goldenCases(t, "adamw_steps") {
+		t.Run(filepath.Base(path), func(t *testing.T) { checkAdamW(t, readGolden(t, path)) })
+	}
+}
+
+func checkAdamW(t *testing.T, c goldenCase) {
+	params := c.spec.Params(model.PartEncoder, model.PartDecoder)
+	decayed := map[string]bool{}
+	for _, name := range c.config.Decayed {
+		decayed[name] = true
+	}
+	for _, p := range params {
+		if p.Decayed() != decayed[p.Name] {
+			t.Errorf("%s: decayed is %v, the case says %v", p.Name, p.Decayed(), decayed[p.Name])
+		}
+	}
+	store, err := newStore(params, c.params())
+	if err != nil {
+		t.Fatal(err)
+	}
+	addMoments(store, params, nil)
+	opt := AdamW{Beta1: c.config.Beta1, Beta2: c.config.Beta2, Eps: c.config.Eps, WeightDecay: c.config.WeightDecay, ClipNorm: c.config.Clip}
+	exec, err := gomodel.NewExec(device(t).Backend, store, func(_ *gomodel.Scope, in []node) []node {
+		o := graphOps{store, in[0].Graph()}
+		l := buildPretrain(o, c.spec, batchOf(in), graph.Const(o.g, float32(c.config.Beta)))
+		return []node{l.total, opt.update(o, params, l.total, in[5])}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var losses, norms []float32
+	for step := range c.config.Steps + 1 { // one more step shows the loss after the last update
+		if step == c.config.Steps {
+			got, err := readVariables(store, params, "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, p := range params {
+				checkFinal(t, p.Name, got[p.Name].Data, c.tensors["final."+p.Name].Data)
+			}
+		}
+		in, _ := c.packed(0)
+		scalars := opt.stepScalars(c.config.LR, step+1)
+		out, err := exec.Call(append(in, tensors.FromFlatDataAndDimensions(scalars[:], len(scalars)))...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		losses, norms = append(losses, flat(t, out[0])...), append(norms, flat(t, out[1])...)
+	}
+	within(t, "loss", losses, c.tensors["out.loss"].Data, outTol, 0)
+	within(t, "grad_norm", norms[:c.config.Steps], c.tensors["out.grad_norm"].Data, outTol, gradRelTol)
+}
+
+// checkFinal allows 5e-3 on the key third of attention biases: its gradient is mathematically zero, and Adam amplifies
+// the rounding noise (README of the golden cases, D).
+func checkFinal(t *testing.T, name string, got, want []float32) {
+	t.Helper()
+	if strings.HasSuffix(name, "attn.qkv.bias") {
+		third := len(got) / 3
+		within(t, "final."+name+" (keys)", got[third:2*third], want[third:2*third], 5e-3, 0)
+		got = append(append([]float32{}, got[:third]...), got[2*third:]...)
+		want = append(append([]float32{}, want[:third]...), want[2*third:]...)
+	}
+	within(t, "final."+name, got, want, gradAbsTol, gradRelTol)
+}
+
+func TestGoldenViTClassifier(t *testing.T) {
+	for _, path := range goldenCases(t, "vit_classifier_") {
+		t.Run(filepath.Base(path), func(t *testing.T) { checkClassifier(t, readGolden(t, path)) })
+	}
+}
+
+func checkClassifier(t *testing.T, c goldenCase) {
+	params := c.spec.Params(model.PartEncoder, model.PartHead)
+	store, err := newStore(params, c.params())
+	if err != nil {
+		t.Fatal(err)
+	}
+	exec, err := gomodel.NewExec(device(t).Backend, store, func(_ *gomodel.Scope, in []node) []node {
+		o := graphOps{store, in[0].Graph()}
+		features := model.Encode(o, c.spec, model.Patchify(o, c.spec, in[0]), in[1], nil)
+		embedding := model.Embed(o, c.spec, in[0], in[1])
+		logits := model.Head(o, embedding)
+		loss := bce(logits, in[2], graph.OnesLike(logits))
+		values := make([]node, len(params))
+		for i, p := range params {
+			values[i] = o.Param(p.Name)
+		}
+		return append([]node{features, embedding, logits, loss}, graph.Gradient(loss, values...)...)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, target := c.tensors["in.image"], c.tensors["in.target"]
+	views := make([]int32, in.Dims[0])
+	for i, v := range c.tensors["in.view"].Data {
+		views[i] = int32(v)
+	}
+	out, err := exec.Call(tensors.FromFlatDataAndDimensions(in.Data, in.Dims[0], c.config.Image, c.config.Image),
+		tensors.FromFlatDataAndDimensions(views, len(views)), tensors.FromFlatDataAndDimensions(target.Data, target.Dims...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, name := range []string{"features", "cls", "logits", "bce_loss"} {
+		within(t, name, flat(t, out[i]), c.tensors["out."+name].Data, outTol, 0)
+	}
+	for i, p := range params {
+		within(t, "grad."+p.Name, flat(t, out[4+i]), c.tensors["grad."+p.Name].Data, gradAbsTol, gradRelTol)
+	}
+}
+
+func TestGoldenSchedules(t *testing.T) {
+	for _, path := range goldenCases(t, "schedules") {
+		t.Run(filepath.Base(path), func(t *testing.T) { checkSchedules(t, path) })
+	}
+}
+
+func checkSchedules(t *testing.T, path string) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var doc map[string]json.RawMessage
+	if err := json.Unmarshal(data, &doc); err != nil {
+		t.Fatal(err)
+	}
+	type rate struct {
+		Base   float64 `json:"base_lr"`
+		Min    float64 `json:"min_lr"`
+		Warmup int
+		Steps  int
+		Epochs int
+		LR     []float64
+	}
+	type ramp struct {
+		Start, End           int
+		Target, Final, Steep float64
+		Steepness            float64
+		Beta                 []float64
+	}
+	check := func(what string, at func(int) float64, want []float64) {
+		if len(want) == 0 {
+			t.Errorf("%s: no values", what)
+		}
+		for i, w := range want {
+			if got := at(i); math.Abs(got-w) > 1e-12+1e-12*math.Abs(w) { // float64 against float64
+				t.Errorf("%s at %d is %v, want %v", what, i, got, w)
+				return
+			}
+		}
+	}
+	decays := map[string]string{
+		"warmup_cosine": "cosine", "warmup_cosine_min": "cosine", "warmup_cosine_plus1": "cosine_plus1", "reference_epoch_lr": "reference",
+	}
+	for name, raw := range doc {
+		if decay, ok := decays[name]; ok {
+			var r rate
+			if err := json.Unmarshal(raw, &r); err != nil {
+				t.Fatal(err)
+			}
+			s := Schedule{Decay: decay, Base: r.Base, Floor: r.Min, Warmup: r.Warmup, Steps: r.Steps + r.Epochs}
+			check(name, s.At, r.LR)
+			continue
+		}
+		form, ok := strings.CutSuffix(name, "_beta")
+		if !ok {
+			t.Errorf("no schedule is called %s", name)
+			continue
+		}
+		var ramps []ramp
+		if err := json.Unmarshal(raw, &ramps); err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range ramps {
+			check(name, Ramp{Form: form, Target: r.Target + r.Final, Start: r.Start, End: r.End, Steepness: r.Steepness}.At, r.Beta)
+		}
+	}
+}
+
+// unpatchify puts patches [N,P*P] back as an image [S*S].
+func unpatchify(patches []float32, s model.Spec) []float32 {
+	out := make([]float32, len(patches))
+	p, g := s.PatchSize, s.Grid()
+	for i, x := range patches {
+		patch, pixel := i/(p*p), i%(p*p)
+		out[(patch/g*p+pixel/p)*s.ImageSize+patch%g*p+pixel%p] = x
+	}
+	return out
+}

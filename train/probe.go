@@ -1,0 +1,374 @@
+package train
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+
+	"github.com/gomlx/gomlx/core/tensors"
+	gomodel "github.com/gomlx/gomlx/ml/model"
+
+	"github.com/mvmae/mvmae/internal/hint"
+	"github.com/mvmae/mvmae/model"
+	"github.com/mvmae/mvmae/model/fuse"
+	"github.com/mvmae/mvmae/model/metrics"
+	"github.com/mvmae/mvmae/train/data"
+	"github.com/mvmae/mvmae/train/eval"
+)
+
+// ProbeStatus is what Probe reports: images embedded, then passes of the head over them.
+type ProbeStatus struct {
+	Stage       string // "embed" or "train"
+	Done, Total int    // images, or epochs
+	MacroAUROC  float64
+}
+
+// ProbeMetrics is a line of a probe's metrics.jsonl; Step counts epochs.
+type ProbeMetrics struct {
+	Step       int     `json:"step"`
+	Loss       float64 `json:"loss"`
+	LR         float64 `json:"lr"`
+	MacroAUROC float64 `json:"validation_macro_auroc"`
+}
+
+// Probe trains a linear head on the frozen encoder of run.Info.Init (random weights if that is empty). Every image is
+// encoded once. The head is chosen by macro AUROC on validation, the thresholds are tuned there, and the report is of the
+// test studies. The run folder gets what export needs (model.RunMetadata, RunCheckpoint, RunParity) and eval.json.
+func Probe(ctx context.Context, dev *Device, run *Run, pack *data.Pack, report func(ProbeStatus)) (rep eval.Report, err error) {
+	defer recoverGraph(&err)
+	spec, params, err := probeEncoder(run)
+	if err != nil {
+		return rep, fmt.Errorf("probe: %w", err)
+	}
+	classifier, err := NewXLAClassifier(dev, spec, params)
+	if err != nil {
+		return rep, fmt.Errorf("probe: %w", err)
+	}
+	sets, err := embedSplits(ctx, classifier, pack, report)
+	if err != nil {
+		return rep, fmt.Errorf("probe: %w", err)
+	}
+	stats := embeddingStats(sets[data.Train].embedding)
+	head, err := trainHead(ctx, dev, run, pack, spec, sets, stats, report)
+	if err != nil {
+		return rep, fmt.Errorf("probe: %w", err)
+	}
+	maps.Copy(params, head)
+	if classifier, err = NewXLAClassifier(dev, spec, params); err != nil {
+		return rep, fmt.Errorf("probe: %w", err)
+	}
+	rep, err = finish(ctx, classifier, params, run, pack, stats)
+	if err != nil {
+		return rep, fmt.Errorf("probe: %w", err)
+	}
+	return rep, nil
+}
+
+// probeEncoder returns the network that a probe stands on: an encoder, with a head of first values.
+func probeEncoder(run *Run) (model.Spec, model.Tensors, error) {
+	preset := run.Config.Preset
+	var pretrained model.Tensors
+	if run.Info.Init != "" {
+		from, err := OpenRun(run.Info.Init)
+		if err != nil {
+			return model.Spec{}, nil, err
+		}
+		last, err := from.loadCheckpoint()
+		if err != nil {
+			return model.Spec{}, nil, err
+		}
+		if last.tensors == nil {
+			return model.Spec{}, nil, hint.Wrap(fmt.Errorf("run %s has no checkpoint", run.Info.Init), `let it train: "mvmae-train resume %s"`, run.Info.Init)
+		}
+		preset, pretrained = from.Config.Preset, last.tensors
+	}
+	spec, err := model.Preset(preset)
+	if err != nil {
+		return spec, nil, err
+	}
+	params := initialise(spec.Params(model.PartEncoder, model.PartHead), run.Config.Seed)
+	if pretrained != nil {
+		encoder := spec.Params(model.PartEncoder)
+		if err := pretrained.CheckParams(encoder); err != nil {
+			return spec, nil, fmt.Errorf("checkpoint of %s: %w", run.Info.Init, err)
+		}
+		for _, p := range encoder {
+			params[p.Name] = pretrained[p.Name]
+		}
+	}
+	return spec, params, nil
+}
+
+// embedded are the studies of a split with the embeddings of their images.
+type embedded struct {
+	studies   []int
+	images    []int // ImagesOf(studies)
+	embedding [][]float32
+}
+
+// embedSplits encodes every image of every split once.
+func embedSplits(ctx context.Context, c Classifier, pack *data.Pack, report func(ProbeStatus)) (map[data.Split]*embedded, error) {
+	sets, total := map[data.Split]*embedded{}, 0
+	for _, split := range []data.Split{data.Train, data.Validate, data.Test} {
+		s := &embedded{}
+		for _, study := range pack.StudiesOf(split) {
+			if pack.Studies[study].Labels != model.AbsentLabels() {
+				s.studies = append(s.studies, study)
+			}
+		}
+		if len(s.studies) == 0 {
+			return nil, hint.Wrap(fmt.Errorf("the pack has no labelled study in split %s", split), `see the counts that "mvmae-train index" printed; --split-shares changes the splits`)
+		}
+		s.images = ImagesOf(pack, s.studies)
+		total += len(s.images)
+		sets[split] = s
+	}
+	done := 0
+	for _, split := range []data.Split{data.Train, data.Validate, data.Test} {
+		out, err := ClassifyPack(ctx, c, pack, sets[split].images, func(n int) {
+			done += n
+			report(ProbeStatus{Stage: "embed", Done: done, Total: total})
+		})
+		if err != nil {
+			return nil, err
+		}
+		sets[split].embedding = out.Embedding
+	}
+	return sets, nil
+}
+
+// embeddingStats describes the embeddings of the training images.
+func embeddingStats(x [][]float32) model.EmbeddingStats {
+	width := len(x[0])
+	s := model.EmbeddingStats{Mean: make([]float32, width), Std: make([]float32, width)}
+	for d := range width {
+		sum, squares := 0.0, 0.0
+		for _, e := range x {
+			sum += float64(e[d])
+		}
+		mean := sum / float64(len(x))
+		for _, e := range x {
+			squares += (float64(e[d]) - mean) * (float64(e[d]) - mean)
+		}
+		s.Mean[d], s.Std[d] = float32(mean), float32(math.Sqrt(squares/float64(len(x))))
+	}
+	distances := make([]float64, len(x))
+	for i, e := range x {
+		distances[i] = s.Distance(e)
+	}
+	slices.Sort(distances)
+	s.DistanceP99 = distances[min(len(x)*99/100, len(x)-1)]
+	return s
+}
+
+// trainHead trains the linear head on standardised embeddings and returns the best one on validation, as weights for
+// embeddings that are not standardised: the standardisation is folded in.
+func trainHead(ctx context.Context, dev *Device, run *Run, pack *data.Pack, spec model.Spec, sets map[data.Split]*embedded,
+	stats model.EmbeddingStats, report func(ProbeStatus)) (model.Tensors, error) {
+	cfg := run.Config.Probe
+	log, err := run.openMetrics(-1)
+	if err != nil {
+		return nil, err
+	}
+	defer log.close()
+	h, err := newHeadTrainer(dev, run.Config, pack, spec, sets[data.Train], stats)
+	if err != nil {
+		return nil, err
+	}
+	rule, err := fuse.ParseRule(cfg.Fusion)
+	if err != nil {
+		return nil, err
+	}
+	best, bestAUROC := model.Tensors(nil), math.Inf(-1)
+	epochs := int(math.Round(cfg.Epochs))
+	for epoch := range epochs {
+		if err := ctx.Err(); err != nil {
+			return nil, fmt.Errorf("%w at epoch %d of %d", ErrInterrupted, epoch, epochs)
+		}
+		loss, lr, err := h.epoch(epoch)
+		if err != nil {
+			return nil, err
+		}
+		head, err := h.folded()
+		if err != nil {
+			return nil, err
+		}
+		auroc, err := macroAUROC(pack, sets[data.Validate], head, rule)
+		if err != nil {
+			return nil, err
+		}
+		if best == nil || auroc > bestAUROC {
+			best, bestAUROC = head, auroc
+		}
+		if err := log.append(ProbeMetrics{Step: epoch + 1, Loss: loss, LR: lr, MacroAUROC: auroc}); err != nil {
+			return nil, err
+		}
+		report(ProbeStatus{Stage: "train", Done: epoch + 1, Total: epochs, MacroAUROC: bestAUROC})
+	}
+	return best, nil
+}
+
+// headTrainer trains a linear head on embeddings.
+type headTrainer struct {
+	cfg      Config
+	params   []model.Param
+	store    *gomodel.Store
+	exec     *gomodel.Exec
+	rate     Schedule
+	stats    model.EmbeddingStats
+	x        [][]float32 // standardised embeddings
+	target   [][model.NumLabels]float32
+	weight   [][model.NumLabels]float32
+	batch    int
+	step     int
+	perEpoch int
+}
+
+func newHeadTrainer(dev *Device, cfg Config, pack *data.Pack, spec model.Spec, set *embedded, stats model.EmbeddingStats) (*headTrainer, error) {
+	h := &headTrainer{cfg: cfg, params: spec.Params(model.PartHead), stats: stats}
+	for _, e := range set.embedding {
+		h.x = append(h.x, standardise(e, stats))
+	}
+	for _, s := range set.studies {
+		study := pack.Studies[s]
+		var target, weight [model.NumLabels]float32
+		for l, state := range study.Labels {
+			if y, known := state.Target(); known {
+				target[l] = y
+				weight[l] = 1 / float32(len(study.Images)) // so that a study counts once, however many views it has
+			}
+		}
+		for range study.Images {
+			h.target, h.weight = append(h.target, target), append(h.weight, weight)
+		}
+	}
+	h.batch = min(cfg.Probe.BatchViews, len(h.x))
+	h.perEpoch = (len(h.x) + h.batch - 1) / h.batch
+	h.rate = Schedule{
+		Decay: "cosine", Base: cfg.Probe.BaseLR * float64(h.batch) / 256,
+		Warmup: int(math.Round(cfg.Probe.WarmupEpochs * float64(h.perEpoch))), Steps: int(math.Round(cfg.Probe.Epochs)) * h.perEpoch,
+	}
+	var err error
+	if h.store, err = newStore(h.params, initialise(h.params, cfg.Seed)); err != nil {
+		return nil, err
+	}
+	addMoments(h.store, h.params, nil)
+	h.exec, err = gomodel.NewExec(dev.Backend, h.store, func(_ *gomodel.Scope, in []node) []node {
+		o := graphOps{h.store, in[0].Graph()}
+		loss := bce(model.Head(o, in[0]), in[1], in[2])
+		return []node{loss, h.optimiser().update(o, h.params, loss, in[3])}
+	})
+	return h, err
+}
+
+func (h *headTrainer) optimiser() AdamW {
+	a := h.cfg.Optim.AdamW
+	a.WeightDecay = h.cfg.Probe.WeightDecay
+	return a
+}
+
+// standardise is (e-mean)/std; a dimension without variance gives zero.
+func standardise(e []float32, s model.EmbeddingStats) []float32 {
+	out := make([]float32, len(e))
+	for d, v := range e {
+		if s.Std[d] > 0 {
+			out[d] = (v - s.Mean[d]) / s.Std[d]
+		}
+	}
+	return out
+}
+
+// epoch passes once over the embeddings in a new order and returns the mean loss and the last learning rate. The last
+// batch is filled with rows of weight zero.
+func (h *headTrainer) epoch(epoch int) (loss, lr float64, err error) {
+	order := newRand(h.cfg.Seed, streamProbe, epoch).Perm(len(h.x))
+	width := len(h.x[0])
+	for from := 0; from < len(order); from += h.batch {
+		x := make([]float32, h.batch*width)
+		target, weight := make([]float32, h.batch*model.NumLabels), make([]float32, h.batch*model.NumLabels)
+		for i, j := range order[from:min(from+h.batch, len(order))] {
+			copy(x[i*width:], h.x[j])
+			copy(target[i*model.NumLabels:], h.target[j][:])
+			copy(weight[i*model.NumLabels:], h.weight[j][:])
+		}
+		lr = h.rate.At(h.step)
+		h.step++
+		scalars := h.optimiser().stepScalars(lr, h.step)
+		out, err := h.exec.Call(
+			tensors.FromFlatDataAndDimensions(x, h.batch, width),
+			tensors.FromFlatDataAndDimensions(target, h.batch, model.NumLabels),
+			tensors.FromFlatDataAndDimensions(weight, h.batch, model.NumLabels),
+			tensors.FromFlatDataAndDimensions(scalars[:], len(scalars)))
+		if err != nil {
+			return 0, 0, err
+		}
+		value := float64(tensors.ToScalar[float32](out[0]))
+		if math.IsNaN(value) || math.IsInf(value, 0) {
+			return 0, 0, &DivergedError{Step: h.step, Detail: fmt.Sprintf("the head's loss is %v (learning rate %.3g)", value, lr)}
+		}
+		loss += value / float64(h.perEpoch)
+	}
+	return loss, lr, nil
+}
+
+// folded returns the head for embeddings as the encoder gives them: w·(e-mean)/std + b = (w/std)·e + (b - w·mean/std).
+func (h *headTrainer) folded() (model.Tensors, error) {
+	head, err := readVariables(h.store, h.params, "")
+	if err != nil {
+		return nil, err
+	}
+	w, b := head["head.weight"].Data, head["head.bias"].Data
+	width := len(h.stats.Mean)
+	for l := range b {
+		shift := 0.0
+		for d := range width {
+			if h.stats.Std[d] == 0 {
+				w[l*width+d] = 0
+				continue
+			}
+			w[l*width+d] /= h.stats.Std[d]
+			shift += float64(w[l*width+d]) * float64(h.stats.Mean[d])
+		}
+		b[l] = float32(float64(b[l]) - shift)
+	}
+	return head, nil
+}
+
+// macroAUROC scores a head on the studies of a split.
+func macroAUROC(pack *data.Pack, set *embedded, head model.Tensors, rule fuse.Rule) (float64, error) {
+	logits := make([][model.NumLabels]float32, len(set.embedding))
+	w, b := head["head.weight"].Data, head["head.bias"].Data
+	for i, e := range set.embedding {
+		for l := range b {
+			sum := float64(b[l])
+			for d, v := range e {
+				sum += float64(v) * float64(w[l*len(e)+d])
+			}
+			logits[i][l] = float32(sum)
+		}
+	}
+	var rows []metrics.Row
+	for _, p := range Predictions(pack, set.studies, logits) {
+		var views [][model.NumLabels]float32
+		for _, v := range p.Views {
+			views = append(views, v.Logits)
+		}
+		row := metrics.Row{Patient: p.Patient, Labels: p.Labels}
+		for l, v := range fuse.Fuse(rule, views) {
+			row.Scores[l] = float64(v)
+		}
+		rows = append(rows, row)
+	}
+	table, err := metrics.NewTable(rows)
+	if err != nil {
+		return 0, err
+	}
+	auroc := table.Measure(metrics.Thresholds{})[metrics.Macro][metrics.AUROC]
+	if math.IsNaN(auroc) {
+		return 0, hint.Wrap(errors.New("no label has both classes among the validation studies"), "index more studies, or give validation a larger share with --split-shares")
+	}
+	return auroc, nil
+}

@@ -1,0 +1,190 @@
+package train
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/pelletier/go-toml/v2"
+
+	"github.com/mvmae/mvmae/internal/hint"
+	"github.com/mvmae/mvmae/model"
+)
+
+// The files of a run folder, beside those that model names.
+const (
+	configFile     = "config.toml"
+	runFile        = "run.json"
+	metricsFile    = "metrics.jsonl"
+	lastCheckpoint = "checkpoints/last.safetensors"
+)
+
+// runVersion is the version of run folders that this program writes.
+const runVersion = 1
+
+// Run is a run folder: the resolved config, who made it of what, metrics line by line, checkpoints.
+type Run struct {
+	Dir    string
+	Info   RunInfo
+	Config Config
+}
+
+// RunInfo says where a run came from.
+type RunInfo struct {
+	FormatVersion int       `json:"format_version"`
+	ID            string    `json:"run_id"`
+	Kind          string    `json:"kind"` // pretrain or probe
+	Created       time.Time `json:"created"`
+	Data          string    `json:"data"`        // the pack's folder
+	DataDigest    string    `json:"data_sha256"` // of the pack's pixels: a run is resumed on the same data only
+	Init          string    `json:"init"`        // run folder whose encoder a probe reads; empty for random weights
+	Device        string    `json:"device"`
+	PluginDigest  string    `json:"plugin_sha256"`
+}
+
+// CreateRun makes a run folder. A folder that holds anything is refused.
+func CreateRun(dir string, info RunInfo, cfg Config) (*Run, error) {
+	if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
+		return nil, hint.Wrap(fmt.Errorf("create run: %s is not empty", dir), `go on with "mvmae-train resume %s", or name another folder with --out`, dir)
+	}
+	if err := os.MkdirAll(filepath.Join(dir, "checkpoints"), 0o755); err != nil {
+		return nil, fmt.Errorf("create run: %w", err)
+	}
+	var id [8]byte
+	if _, err := rand.Read(id[:]); err != nil {
+		return nil, err
+	}
+	info.FormatVersion, info.ID, info.Created = runVersion, hex.EncodeToString(id[:]), time.Now().UTC().Truncate(time.Second)
+	r := &Run{Dir: dir, Info: info, Config: cfg}
+	doc, err := toml.Marshal(cfg)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.write(configFile, doc); err != nil {
+		return nil, err
+	}
+	return r, r.WriteJSON(runFile, info)
+}
+
+// OpenRun reads a run folder.
+func OpenRun(dir string) (*Run, error) {
+	doc, err := os.ReadFile(filepath.Join(dir, runFile))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, hint.Wrap(fmt.Errorf("open run: no %s in %s", runFile, dir), `name a folder that "mvmae-train pretrain" or "probe" wrote`)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open run: %w", err)
+	}
+	r := &Run{Dir: dir}
+	if err := json.Unmarshal(doc, &r.Info); err != nil {
+		return nil, fmt.Errorf("open run: %s: %w", filepath.Join(dir, runFile), err)
+	}
+	if r.Info.FormatVersion != runVersion {
+		return nil, hint.Wrap(fmt.Errorf("open run: %s has format version %d, this program reads %d", dir, r.Info.FormatVersion, runVersion),
+			"use the release that wrote it")
+	}
+	r.Config, err = LoadConfig(filepath.Join(dir, configFile), nil)
+	return r, err
+}
+
+func (r *Run) path(name string) string { return filepath.Join(r.Dir, filepath.FromSlash(name)) }
+
+func (r *Run) write(name string, doc []byte) error {
+	return model.WriteFileAtomic(r.path(name), func(w io.Writer) error {
+		_, err := w.Write(doc)
+		return err
+	})
+}
+
+// WriteJSON writes a document into the folder, whole or not at all.
+func (r *Run) WriteJSON(name string, v any) error {
+	doc, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return fmt.Errorf("write %s: %w", r.path(name), err)
+	}
+	return r.write(name, append(doc, '\n'))
+}
+
+// checkpoint is a state that a run can go on from.
+type checkpoint struct {
+	step    int // steps done
+	tensors model.Tensors
+}
+
+func (r *Run) saveCheckpoint(c checkpoint) error {
+	return model.WriteSafetensors(r.path(lastCheckpoint), c.tensors, map[string]string{
+		"format_version": strconv.Itoa(runVersion), "run_id": r.Info.ID, "step": strconv.Itoa(c.step),
+	})
+}
+
+// loadCheckpoint reads the last checkpoint; a run that has left none gives step 0 and no tensors.
+func (r *Run) loadCheckpoint() (checkpoint, error) {
+	tensors, meta, err := model.ReadSafetensors(r.path(lastCheckpoint))
+	if errors.Is(err, os.ErrNotExist) {
+		return checkpoint{}, nil
+	}
+	if err != nil {
+		return checkpoint{}, err
+	}
+	if v := meta["format_version"]; v != strconv.Itoa(runVersion) {
+		return checkpoint{}, fmt.Errorf("read %s: checkpoint of format version %q, this program reads %d", r.path(lastCheckpoint), v, runVersion)
+	}
+	step, err := strconv.Atoi(meta["step"])
+	if err != nil || step < 0 {
+		return checkpoint{}, fmt.Errorf("read %s: %w: step is %q", r.path(lastCheckpoint), model.ErrCorrupt, meta["step"])
+	}
+	return checkpoint{step, tensors}, nil
+}
+
+// metricsLog appends lines to metrics.jsonl.
+type metricsLog struct {
+	f *os.File
+	w *bufio.Writer
+}
+
+// openMetrics opens the log and drops the lines of steps after done: they were written after the checkpoint that the run
+// goes on from, and will be written again.
+func (r *Run) openMetrics(done int) (*metricsLog, error) {
+	path := r.path(metricsFile)
+	old, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	var keep []byte
+	for line := range bytes.Lines(old) {
+		var m struct{ Step int }
+		if json.Unmarshal(line, &m) == nil && m.Step <= done {
+			keep = append(keep, line...)
+		}
+	}
+	if err := r.write(metricsFile, keep); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	return &metricsLog{f, bufio.NewWriter(f)}, nil
+}
+
+func (l *metricsLog) append(v any) error {
+	doc, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	if _, err := l.w.Write(append(doc, '\n')); err != nil {
+		return err
+	}
+	return l.w.Flush()
+}
+
+func (l *metricsLog) close() error { return l.f.Close() }
