@@ -1,0 +1,68 @@
+package train
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/pelletier/go-toml/v2"
+
+	"github.com/mvmae/mvmae/internal/hint"
+)
+
+func TestLoadConfig_RecipeThenSettings(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "mine.toml")
+	if err := os.WriteFile(path, []byte("preset = \"tiny\"\n[optim]\nbase_lr = 2e-3\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	got, err := LoadConfig(path, []string{"optim.warmup_epochs=2", "method=independent", "probe.fusion=\"mean_logit\""})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Default()
+	want.Preset, want.Method, want.Optim.BaseLR, want.Optim.WarmupEpochs, want.Probe.Fusion = "tiny", "independent", 2e-3, 2, "mean_logit"
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	doc, err := toml.Marshal(got)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, doc, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if again, err := LoadConfig(path, nil); err != nil || !cmp.Equal(got, again) {
+		t.Errorf("what is written reads back differently (%v)\n%s", err, doc)
+	}
+}
+
+func TestLoadConfig_ErrorsNamePlaceAndCure(t *testing.T) {
+	for _, c := range []struct{ doc, set, want, hint string }{
+		{"\n[optim]\nwarmup_epoch = 3\n", "", "recipe.toml:3: unknown key optim.warmup_epoch", "did you mean optim.warmup_epochs?"},
+		{"", "optim.base_lrr=1", "--set:1: unknown key optim.base_lrr", "did you mean optim.base_lr?"},
+		{"", "xyzzy=1", "unknown key xyzzy", "prints every key"},
+		{"epochs = \"many\"\n", "", "recipe.toml:1:10", ""},
+		{"epochs = \n", "", "recipe.toml:", ""},
+		{"", "epochs", "no = in it", "--set key=value"},
+		{"mask = {ratio = 1.5}\nepochs = -1\n", "", "mask.ratio is 1.5: want between 0 and 1", ""},
+		{"preset = \"huge\"", "", `unknown preset "huge"`, ""},
+	} {
+		path := filepath.Join(t.TempDir(), "recipe.toml")
+		if err := os.WriteFile(path, []byte(c.doc), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		var settings []string
+		if c.set != "" {
+			settings = []string{c.set}
+		}
+		_, err := LoadConfig(path, settings)
+		if err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(hint.Of(err), c.hint) {
+			t.Errorf("%q %q: error %v, hint %q; want %q and %q", c.doc, c.set, err, hint.Of(err), c.want, c.hint)
+		}
+	}
+	if _, err := LoadConfig(filepath.Join(t.TempDir(), "none.toml"), nil); err == nil || hint.Of(err) == "" {
+		t.Errorf("no file: %v", err)
+	}
+}
