@@ -176,7 +176,7 @@ func (c *Config) decode(name string, doc []byte) error {
 		key := strings.Join(first.Key(), ".")
 		row, _ := first.Position()
 		err := fmt.Errorf("%s:%d: unknown key %s: %w", name, row, key, strict)
-		if near := nearest(key, keys(reflect.TypeFor[Config](), "")); near != "" {
+		if near := hint.Nearest(key, keys(reflect.TypeFor[Config](), "")); near != "" {
 			return hint.Wrap(unknownKey{err}, "did you mean %s?", near)
 		}
 		return hint.Wrap(unknownKey{err}, `"mvmae-train config" prints every key`)
@@ -218,36 +218,4 @@ func keys(t reflect.Type, prefix string) []string {
 		}
 	}
 	return out
-}
-
-// nearest returns the candidate that is fewest edits away from key, or "" if none is near.
-func nearest(key string, candidates []string) string {
-	best, distance := "", len(key)/2+1
-	for _, c := range candidates {
-		if d := edits(key, c); d < distance {
-			best, distance = c, d
-		}
-	}
-	return best
-}
-
-// edits is the Levenshtein distance.
-func edits(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, diagonal+1, row[j]+1)
-		}
-	}
-	return row[len(b)]
 }

@@ -15,9 +15,11 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/suyashkumar/dicom/pkg/tag"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
+	"github.com/mvmae/mvmae/dicom"
 	"github.com/mvmae/mvmae/dicom/cxr"
 	"github.com/mvmae/mvmae/internal/hint"
 	"github.com/mvmae/mvmae/model"
@@ -190,7 +192,7 @@ func readLabels(path string) (labelsByStudy, error) {
 
 func unknownColumn(path, name string, known []string) error {
 	err := fmt.Errorf("%s: unknown column %q", path, name)
-	if near := nearest(name, known); near != "" {
+	if near := hint.Nearest(name, known); near != "" {
 		return hint.Wrap(err, "did you mean %q?", near)
 	}
 	return hint.Wrap(err, "its columns may be %s", strings.Join(known, ", "))
@@ -292,11 +294,13 @@ func readHeader(opt IndexOptions, file imageFile) (img Image, err error) {
 	if !named && !isDICOM(body) {
 		return Image{}, errOther
 	}
-	seen, err := cxr.FromDICOM(body, cxr.Mimic, opt.Limits)
+	parsed, err := dicom.Parse(body, opt.Limits)
 	if err != nil {
 		return Image{}, err
 	}
-	return Image{
-		PatientID: seen.PatientID, StudyID: seen.StudyInstanceUID, ImageID: seen.SOPInstanceUID, View: seen.View, Evidence: seen.Evidence,
-	}, nil
+	img = Image{
+		PatientID: parsed.String(tag.PatientID), StudyID: parsed.String(tag.StudyInstanceUID), ImageID: parsed.String(tag.SOPInstanceUID),
+	}
+	img.View, img.Evidence, err = cxr.Examine(parsed)
+	return img, err
 }

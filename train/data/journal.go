@@ -95,6 +95,12 @@ func (j *journal) close() {
 	}
 }
 
+// discard removes an unfinished pack that is not worth going on with.
+func (j *journal) discard() {
+	os.Remove(j.pixels.Name())
+	os.Remove(j.lines.Name())
+}
+
 type journalHead struct {
 	Job string `json:"job"`
 }

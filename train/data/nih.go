@@ -287,7 +287,7 @@ func finishIndex(x *Index, root string, remarks *Remarks) (err error) {
 	x.Created = time.Now().UTC().Truncate(time.Second)
 	remarks.sort()
 	if len(x.Images) == 0 {
-		return hint.Wrap(fmt.Errorf("%s: no image to index", root), "%s", cmp.Or(remarks.Text(3), "is it the right folder?"))
+		return hint.Wrap(fmt.Errorf("%s: no image to index", root), "%s", cmp.Or(strings.TrimSpace(remarks.Text(3)), "is it the right folder?"))
 	}
 	if err := Audit(x.Images); err != nil {
 		return err

@@ -198,13 +198,3 @@ func TestRemarks_TextNamesTheFirstAndCountsTheRest(t *testing.T) {
 		t.Errorf("text (-want +got):\n%s", diff)
 	}
 }
-
-func TestNearest_FindsTyposAlone(t *testing.T) {
-	for _, c := range []struct{ name, want string }{
-		{"Pneumonai", "Pneumonia"}, {"edema", "Edema"}, {"pleural_effusion", "Pleural Effusion"}, {"hospital_number", ""},
-	} {
-		if got := nearest(c.name, model.Labels[:]); got != c.want {
-			t.Errorf("nearest to %q is %q, want %q", c.name, got, c.want)
-		}
-	}
-}

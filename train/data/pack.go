@@ -53,6 +53,7 @@ type PackResult struct {
 // cannot be read, has changed since it was indexed or is refused by dicom/cxr is left out and remarked.
 //
 // When ctx is cancelled the work done so far stays in opt.Out; the same call goes on from there, after it has verified it.
+// What was left out by then stays left out: to try it again, remove the folder first.
 func MakePack(ctx context.Context, indexes []string, opt PackOptions) (*PackResult, error) {
 	w, err := newPacker(indexes, opt)
 	if err != nil {
@@ -104,6 +105,9 @@ func newPacker(indexes []string, opt PackOptions) (*packer, error) {
 	w := &packer{opt: opt, remarks: Remarks{}, refused: map[string]int{}, digest: sha256.New(), firstWith: map[[sha256.Size]byte]int{}}
 	if w.opt.chunk == 0 {
 		w.opt.chunk = chunkImages
+	}
+	if n := len(opt.Key); opt.Key != nil && n < 16 {
+		return nil, hint.Wrap(fmt.Errorf("the key has %d bytes: want 16 or more", n), "make one: head -c 32 /dev/urandom > FILE")
 	}
 	var images []Image
 	for _, path := range indexes {
@@ -203,16 +207,15 @@ func (w *packer) compare(i int, pixels [sha256.Size]byte) {
 // finish writes index and manifest and gives the files their names.
 func (w *packer) finish() (*PackResult, error) {
 	if len(w.kept) == 0 {
-		return nil, hint.Wrap(errors.New("every image was refused"), "%s", w.remarks.Text(3))
+		w.journal.discard()
+		return nil, hint.Wrap(errors.New("every image was refused"), "%s", strings.TrimSpace(w.remarks.Text(3)))
 	}
 	images := make([]Image, len(w.kept))
 	for i, k := range w.kept {
 		images[i] = w.items[k].Image
 	}
 	if w.opt.Deidentify {
-		if err := deidentify(images, w.opt.Key); err != nil {
-			return nil, err
-		}
+		deidentify(images, w.opt.Key)
 	}
 	var datasets []string
 	for _, s := range w.sources {
@@ -265,12 +268,10 @@ func (w *packer) manifest(images []Image) Manifest {
 func (w *packer) close() { w.journal.close() }
 
 // deidentify replaces identifiers by keyed hashes (HMAC-SHA256, the first 128 bits) and drops paths.
-func deidentify(images []Image, key []byte) error {
+func deidentify(images []Image, key []byte) {
 	if key == nil {
 		key = make([]byte, sha256.Size)
 		rand.Read(key) // never fails (crypto/rand)
-	} else if len(key) < 16 {
-		return hint.Wrap(fmt.Errorf("the key has %d bytes: want 16 or more", len(key)), "make one: head -c 32 /dev/urandom > FILE")
 	}
 	hashed := func(kind, dataset, id string) string {
 		mac := hmac.New(sha256.New, key)
@@ -284,5 +285,4 @@ func deidentify(images []Image, key []byte) error {
 		img.ImageID = hashed("image", img.Dataset, img.ImageID)
 		img.Path = ""
 	}
-	return nil
 }

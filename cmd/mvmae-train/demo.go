@@ -1,0 +1,369 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime/multipart"
+	"net/http"
+	"net/textproto"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/mvmae/mvmae/cmd/internal/cli"
+	"github.com/mvmae/mvmae/internal/hint"
+	"github.com/mvmae/mvmae/model"
+	"github.com/mvmae/mvmae/train/data"
+	"github.com/mvmae/mvmae/train/eval"
+)
+
+// DemoCmd is the whole product once, small: the programs are run as a person would run them.
+type DemoCmd struct {
+	Out     string  `help:"Folder to work in." default:"demo" placeholder:"DIR"`
+	Studies int     `help:"Synthetic studies." default:"900"`
+	Epochs  float64 `help:"Passes of pretraining over the training studies." default:"30"`
+	Size    int     `help:"Pixels on a side of the synthetic images." default:"512"`
+	Seed    uint64  `help:"Seed of studies and training." default:"1"`
+}
+
+// demoMarker marks a folder that a demo made and may delete.
+const demoMarker = ".mvmae-demo"
+
+// Run makes studies, trains, exports, serves, and compares what the programs say.
+func (c *DemoCmd) Run(ctx context.Context, out *cli.Output) error {
+	if err := c.clear(); err != nil {
+		return err
+	}
+	d := demo{out: out, dir: c.Out}
+	seed := fmt.Sprint(c.Seed)
+	// Base rates far above the paper's, for runs a thousandth as long.
+	pretrain := []string{"--preset", "tiny", "--set", "seed=" + seed, "--set", fmt.Sprint("epochs=", c.Epochs), "--set", "optim.warmup_epochs=2",
+		"--set", "batch_views=64", "--set", "optim.base_lr=4e-3", "--set", "optim.clip_norm=1", "--device", "cpu"}
+	probe := []string{"--set", "seed=" + seed, "--device", "cpu"}
+	for _, step := range []struct {
+		program string
+		args    []string
+	}{
+		{"mvmae-train", []string{"synth", "--layout", "dicom", "--studies", fmt.Sprint(c.Studies), "--size", fmt.Sprint(c.Size), "--seed", seed, "--out", d.path("phantom")}},
+		{"mvmae-train", []string{"index", "dicom", "--root", d.path("phantom"), "--split-shares", "0.6,0.15,0.25", "--out", d.path("phantom.parquet")}},
+		{"mvmae-train", []string{"pack", d.path("phantom.parquet"), "--out", d.path("pack")}},
+		{"mvmae-train", append([]string{"pretrain", "--data", d.path("pack"), "--out", d.path("pretrain")}, pretrain...)},
+		{"mvmae-train", append([]string{"probe", "--data", d.path("pack"), "--init", d.path("pretrain"), "--out", d.path("probe")}, probe...)},
+		{"mvmae-train", append([]string{"probe", "--data", d.path("pack"), "--preset", "tiny", "--out", d.path("random")}, probe...)},
+		{"mvmae-export", []string{"--run", d.path("probe"), d.path("model.onnx")}},
+	} {
+		if err := d.run(ctx, step.program, step.args...); err != nil {
+			return err
+		}
+	}
+	served, err := d.evaluate(ctx)
+	if err != nil {
+		return err
+	}
+	study, err := d.takeStudy()
+	if err != nil {
+		return err
+	}
+	answer, err := d.classify(ctx)
+	if err != nil {
+		return err
+	}
+	return d.conclude(study, answer, served)
+}
+
+// clear makes the folder, or empties one that an earlier demo made.
+func (c *DemoCmd) clear() error {
+	entries, err := os.ReadDir(c.Out)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("demo: %w", err)
+	}
+	if len(entries) > 0 {
+		if _, err := os.Stat(filepath.Join(c.Out, demoMarker)); err != nil {
+			return hint.Wrap(fmt.Errorf("demo: %s is not empty, and no earlier demo made it", c.Out), "name another folder with --out")
+		}
+		if err := os.RemoveAll(c.Out); err != nil {
+			return fmt.Errorf("demo: %w", err)
+		}
+	}
+	if err := os.MkdirAll(c.Out, 0o755); err != nil {
+		return fmt.Errorf("demo: %w", err)
+	}
+	return os.WriteFile(filepath.Join(c.Out, demoMarker), []byte("made by mvmae-train demo, which may delete this folder\n"), 0o644)
+}
+
+// demo runs the programs that lie beside this one.
+type demo struct {
+	out *cli.Output
+	dir string
+}
+
+func (d demo) path(name string) string { return filepath.Join(d.dir, name) }
+
+// command prepares a program, and shows it as a person would type it.
+func (d demo) command(ctx context.Context, program string, args ...string) (*exec.Cmd, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	file := filepath.Join(filepath.Dir(self), program)
+	if _, err := os.Stat(file); err != nil {
+		return nil, hint.Wrap(fmt.Errorf("demo: %w", err), `the demo runs all three programs: build them with "make build"`)
+	}
+	fmt.Fprintf(d.out.Stderr, "\n$ %s %s\n", program, strings.Join(args, " "))
+	cmd := exec.CommandContext(ctx, file, args...)
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = 30 * time.Second
+	cmd.Stderr = d.out.Stderr
+	return cmd, nil
+}
+
+// run runs a program to its end. Its results go where logs go: the demo's own result comes last.
+func (d demo) run(ctx context.Context, program string, args ...string) error {
+	cmd, err := d.command(ctx, program, args...)
+	if err != nil {
+		return err
+	}
+	cmd.Stdout = d.out.Stderr
+	return d.ended(ctx, program, args, cmd.Run())
+}
+
+// result runs a program with --json and reads its document.
+func (d demo) result(ctx context.Context, v any, program string, args ...string) error {
+	cmd, err := d.command(ctx, program, append(args, "--json")...)
+	if err != nil {
+		return err
+	}
+	doc, err := cmd.Output()
+	if err := d.ended(ctx, program, args, err); err != nil {
+		return err
+	}
+	return json.Unmarshal(doc, v)
+}
+
+// ended gives a failed program's error its exit code.
+func (d demo) ended(ctx context.Context, program string, args []string, err error) error {
+	var exit *exec.ExitError
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return fmt.Errorf("demo: %s %s: %w", program, args[0], ctx.Err())
+	case errors.As(err, &exit) && exit.ExitCode() > 0:
+		return cli.Exit(exit.ExitCode(), fmt.Errorf("demo: %s %s failed", program, args[0]))
+	}
+	return fmt.Errorf("demo: %s %s: %w", program, args[0], err)
+}
+
+// evaluate scores the exported file with ONNX Runtime.
+func (d demo) evaluate(ctx context.Context) (rep eval.Report, err error) {
+	err = d.result(ctx, &rep, "mvmae-train", "eval", "--data", d.path("pack"), "--model", d.path("model.onnx"), "--split", "test", "--device", "cpu")
+	if err == nil {
+		fmt.Fprint(d.out.Stderr, rep.Table())
+	}
+	return rep, err
+}
+
+// takeStudy copies the first test study that has both views and a finding into demo/study: chosen before any answer about it
+// is known.
+func (d demo) takeStudy() (model.LabelSet, error) {
+	index, err := data.ReadIndex(d.path("phantom.parquet"))
+	if err != nil {
+		return model.LabelSet{}, err
+	}
+	byStudy := map[string][]data.Image{}
+	for _, img := range index.Images {
+		byStudy[img.StudyID] = append(byStudy[img.StudyID], img)
+	}
+	for _, img := range index.Images {
+		images := byStudy[img.StudyID]
+		lateral := slices.ContainsFunc(images, func(o data.Image) bool { return o.View != images[0].View })
+		if img.Split != data.Test || !lateral || img.Labels[model.LabelIndex("No Finding")] == model.Positive {
+			continue
+		}
+		if err := os.MkdirAll(d.path("study"), 0o755); err != nil {
+			return model.LabelSet{}, err
+		}
+		for _, o := range images {
+			file := filepath.Join(index.Root, filepath.FromSlash(o.Path))
+			body, err := os.ReadFile(file)
+			if err != nil {
+				return model.LabelSet{}, err
+			}
+			if err := os.WriteFile(filepath.Join(d.path("study"), filepath.Base(file)), body, 0o644); err != nil {
+				return model.LabelSet{}, err
+			}
+		}
+		return img.Labels, nil
+	}
+	return model.LabelSet{}, hint.Wrap(errors.New("demo: no test study has both views and a finding"), "make more studies with --studies")
+}
+
+// answer is what the demo reads of a classified study.
+type answer struct {
+	Study         string             `json:"study_instance_uid"`
+	Probabilities map[string]float64 `json:"probabilities"`
+	Findings      []struct {
+		Label       string  `json:"label"`
+		Probability float64 `json:"probability"`
+		Threshold   float64 `json:"threshold"`
+		Positive    bool    `json:"positive"`
+	} `json:"findings"`
+	Views []struct {
+		View     string `json:"view"`
+		Evidence string `json:"evidence"`
+	} `json:"views"`
+}
+
+// classify classifies demo/study by command line and by HTTP, which must agree to the last digit.
+func (d demo) classify(ctx context.Context) (answer, error) {
+	var byCLI, byHTTP answer
+	err := d.result(ctx, &byCLI, "mvmae-serve", "classify", "--model", d.path("model.onnx"), d.path("study"))
+	if err != nil {
+		return byCLI, err
+	}
+	if byHTTP, err = d.classifyHTTP(ctx); err != nil {
+		return byCLI, err
+	}
+	a, _ := json.Marshal(byCLI)
+	b, _ := json.Marshal(byHTTP)
+	if !bytes.Equal(a, b) || len(byCLI.Findings) != model.NumLabels {
+		return byCLI, fmt.Errorf("demo: the command line and HTTP disagree:\n%s\n%s", a, b)
+	}
+	return byCLI, nil
+}
+
+// classifyHTTP starts a server, posts the study and stops the server.
+func (d demo) classifyHTTP(ctx context.Context) (a answer, err error) {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	cmd, err := d.command(ctx, "mvmae-serve", "up", "--model", d.path("model.onnx"), "--listen", "127.0.0.1:0")
+	if err != nil {
+		return a, err
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		return a, err
+	}
+	if err := cmd.Start(); err != nil {
+		return a, fmt.Errorf("demo: mvmae-serve up: %w", err)
+	}
+	defer func() {
+		stop() // SIGTERM: the server finishes and leaves with 0
+		io.Copy(io.Discard, stdout)
+		if end := cmd.Wait(); err == nil && end != nil && !errors.Is(end, context.Canceled) {
+			err = fmt.Errorf("demo: mvmae-serve up: %w", end)
+		}
+	}()
+	line, err := bufio.NewReader(stdout).ReadString('\n')
+	if err != nil {
+		return a, fmt.Errorf("demo: mvmae-serve up said no address: %w", err)
+	}
+	base := regexp.MustCompile(`http://\S+`).FindString(line)
+	body, contentType, err := d.studyForm()
+	if err != nil {
+		return a, err
+	}
+	url := base + "/v1/studies:classify"
+	fmt.Fprintf(d.out.Stderr, "$ curl %s -F file=@%s/...\n", url, d.path("study"))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, body)
+	if err != nil {
+		return a, err
+	}
+	req.Header.Set("Content-Type", contentType)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return a, fmt.Errorf("demo: %w", err)
+	}
+	defer resp.Body.Close()
+	doc, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		return a, fmt.Errorf("demo: POST %s: %s: %s %w", url, resp.Status, doc, err)
+	}
+	return a, json.Unmarshal(doc, &a)
+}
+
+// studyForm is the multipart form of demo/study.
+func (d demo) studyForm() (io.Reader, string, error) {
+	var body bytes.Buffer
+	form := multipart.NewWriter(&body)
+	files, err := filepath.Glob(filepath.Join(d.path("study"), "*"))
+	if err != nil {
+		return nil, "", err
+	}
+	for _, file := range files {
+		content, err := os.ReadFile(file)
+		if err != nil {
+			return nil, "", err
+		}
+		part, err := form.CreatePart(textproto.MIMEHeader{
+			"Content-Disposition": {fmt.Sprintf(`form-data; name="file"; filename=%q`, filepath.Base(file))},
+			"Content-Type":        {"application/dicom"},
+		})
+		if err != nil {
+			return nil, "", err
+		}
+		part.Write(content) // into memory
+	}
+	return &body, form.FormDataContentType(), form.Close()
+}
+
+// conclude prints the findings beside the truth and the scores, and fails if the model has learned nothing.
+func (d demo) conclude(truth model.LabelSet, a answer, served eval.Report) error {
+	var views []string
+	for _, v := range a.Views {
+		views = append(views, v.View)
+	}
+	d.out.Printf("\nA held-out study (%s) in %s, by command line and by HTTP alike:\n\n", strings.Join(views, ", "), d.path("study"))
+	d.out.Printf("  %-28s %11s %9s  %-8s %s\n", "finding", "probability", "threshold", "model", "truth")
+	mark := map[bool]string{true: "positive", false: "-"}
+	for i, f := range a.Findings {
+		d.out.Printf("  %-28s %11.3f %9.3f  %-8s %s\n", f.Label, f.Probability, f.Threshold, mark[f.Positive], mark[truth[i] == model.Positive])
+	}
+	trained, random, err := d.reports()
+	if err != nil {
+		return err
+	}
+	d.out.Printf("\nMacro AUROC on %d held-out studies (95 %% interval over patients):\n", served.Test.Studies)
+	for _, row := range []struct {
+		name string
+		rep  eval.Report
+	}{{"pretrained encoder, linear probe", trained}, {"the same, exported, by ONNX Runtime", served}, {"random encoder, linear probe", random}} {
+		d.out.Printf("  %-38s %s\n", row.name, row.rep.Macro.AUROC)
+	}
+	d.out.Printf("\nNext: %s is a whole model. Try\n  bin/mvmae-serve classify --model %s %s\n", d.path("model.onnx"), d.path("model.onnx"), d.path("study"))
+	low := float64(served.Macro.AUROC.Low)
+	if !(low > 0.5) {
+		return fmt.Errorf("demo: the macro AUROC's lower bound is %.3f: not above 0.5, so the model has learned nothing", low)
+	}
+	return d.out.Result(struct {
+		Model   string      `json:"model"`
+		Study   answer      `json:"study"`
+		Trained eval.Report `json:"trained"`
+		Served  eval.Report `json:"served"`
+		Random  eval.Report `json:"random"`
+	}{d.path("model.onnx"), a, trained, served, random})
+}
+
+// reports reads what the two probes left.
+func (d demo) reports() (trained, random eval.Report, err error) {
+	for name, rep := range map[string]*eval.Report{"probe": &trained, "random": &random} {
+		doc, err := os.ReadFile(filepath.Join(d.path(name), "eval.json"))
+		if err != nil {
+			return trained, random, err
+		}
+		if err := json.Unmarshal(doc, rep); err != nil {
+			return trained, random, err
+		}
+	}
+	return trained, random, nil
+}

@@ -1,0 +1,33 @@
+// Command mvmae-train makes models: synthetic studies, tables and packs of datasets, pretraining, probes and evaluation.
+package main
+
+import (
+	"errors"
+
+	"github.com/mvmae/mvmae/cmd/internal/cli"
+	"github.com/mvmae/mvmae/train"
+)
+
+type commands struct {
+	Demo     DemoCmd     `cmd:"" help:"Synthetic studies to a classified DICOM study, in minutes."`
+	Synth    SynthCmd    `cmd:"" help:"Make synthetic studies: a chest phantom as DICOM files."`
+	Index    IndexCmd    `cmd:"" help:"List a dataset's images with views, labels and splits."`
+	Pack     PackCmd     `cmd:"" help:"Preprocess indexed images into a memory-mapped pack."`
+	Pretrain PretrainCmd `cmd:"" help:"Pretrain a masked autoencoder on a pack."`
+	Probe    ProbeCmd    `cmd:"" help:"Train a linear classifier on a frozen encoder."`
+	Eval     EvalCmd     `cmd:"" help:"Score a run or a model file on held-out studies."`
+	Resume   ResumeCmd   `cmd:"" help:"Go on with a run that was stopped."`
+	Config   ConfigCmd   `cmd:"" help:"Print a recipe with every key."`
+}
+
+func main() {
+	cli.Main("mvmae-train", "Train multi-view masked autoencoders on chest radiographs.", &commands{}, exitCode)
+}
+
+// exitCode knows the errors of package train that have codes of their own.
+func exitCode(err error) int {
+	if errors.Is(err, train.ErrInterrupted) {
+		return cli.ExitInterrupted
+	}
+	return 0
+}

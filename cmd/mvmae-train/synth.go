@@ -1,0 +1,55 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/mvmae/mvmae/cmd/internal/cli"
+	"github.com/mvmae/mvmae/model"
+	"github.com/mvmae/mvmae/train/synth"
+)
+
+// SynthCmd makes synthetic studies.
+type SynthCmd struct {
+	Layout  string `help:"How the studies are laid out: ${enum}." enum:"dicom" default:"dicom"`
+	Studies int    `help:"Number of studies." required:"" placeholder:"N"`
+	Seed    uint64 `help:"Seed of the patients." default:"1"`
+	Size    int    `help:"Pixels on a side of the images." default:"512"`
+	Out     string `help:"Folder to make." required:"" type:"path" placeholder:"DIR"`
+}
+
+// Run is the command.
+func (c *SynthCmd) Run(ctx context.Context, out *cli.Output) error {
+	progress := &progressOf{out: out, title: "synth (studies)"}
+	cfg := synth.Config{Studies: c.Studies, Seed: c.Seed, Size: c.Size, Out: c.Out}
+	sum, err := synth.Generate(ctx, cfg, func(done, total int) {
+		if done == 1 {
+			progress.start(int64(total))
+		}
+		progress.shown.Add(1)
+	})
+	progress.done()
+	if errors.Is(err, synth.ErrConfig) {
+		return cli.Exit(cli.ExitUsage, err)
+	}
+	if err != nil {
+		return err
+	}
+	out.Printf("%s%d images in %d studies of %d patients\nwrote %s\n", positives(sum), sum.Images, sum.Studies, sum.Patients, c.Out)
+	return out.Result(struct {
+		Out string `json:"out"`
+		synth.Summary
+	}{c.Out, sum})
+}
+
+// positives is a table of the labels' counts.
+func positives(sum synth.Summary) string {
+	var table strings.Builder
+	for _, label := range model.Labels {
+		n := sum.Positives[label]
+		fmt.Fprintf(&table, "%-28s%6d%7.1f %%\n", label, n, 100*float64(n)/float64(sum.Studies))
+	}
+	return table.String()
+}

@@ -1,0 +1,247 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/pelletier/go-toml/v2"
+
+	"github.com/mvmae/mvmae/cmd/internal/cli"
+	"github.com/mvmae/mvmae/internal/hint"
+	"github.com/mvmae/mvmae/train"
+	"github.com/mvmae/mvmae/train/data"
+)
+
+// recipeFlags choose a config: a recipe, then settings over it.
+type recipeFlags struct {
+	Recipe string   `help:"Recipe: paper, or a TOML file." default:"paper"`
+	Set    []string `help:"Setting over the recipe, as in optim.base_lr=1e-3. May be repeated." placeholder:"KEY=VALUE" sep:"none"`
+}
+
+func (f recipeFlags) load(more ...string) (train.Config, error) {
+	file := f.Recipe
+	if file == "paper" {
+		file = ""
+	}
+	cfg, err := train.LoadConfig(file, append(more, f.Set...))
+	return cfg, cli.Exit(cli.ExitUsage, err)
+}
+
+// deviceFlag chooses where graphs run.
+type deviceFlag struct {
+	Device string `help:"Where to compute: ${enum}." enum:"cpu,cuda,auto" default:"auto"`
+}
+
+func (f deviceFlag) open(out *cli.Output) (*train.Device, error) {
+	dev, err := train.OpenDevice(f.Device)
+	if err != nil {
+		return nil, cli.Exit(cli.ExitMissing, err)
+	}
+	fmt.Fprintf(out.Stderr, "device: %s\n", dev)
+	return dev, nil
+}
+
+// newRunDir is the given folder, or a new one under runs/ that tells its kind and time.
+func newRunDir(out, kind string) string {
+	if out != "" {
+		return out
+	}
+	return filepath.Join("runs", kind+"-"+time.Now().UTC().Format("20060102-150405"))
+}
+
+// startRun makes the run folder of a pack.
+func startRun(dir, kind string, pack *data.Pack, packDir, init string, dev *train.Device, cfg train.Config) (*train.Run, error) {
+	abs, err := filepath.Abs(packDir)
+	if err != nil {
+		return nil, err
+	}
+	if init != "" {
+		if init, err = filepath.Abs(init); err != nil {
+			return nil, err
+		}
+	}
+	return train.CreateRun(dir, train.RunInfo{
+		Kind: kind, Data: abs, DataDigest: pack.Manifest.Pixels.SHA256, Init: init, Device: dev.String(), PluginDigest: dev.PluginDigest,
+	}, cfg)
+}
+
+// PretrainCmd trains encoder and decoder.
+type PretrainCmd struct {
+	Data   string `help:"Folder that pack wrote." required:"" type:"existingdir" placeholder:"DIR"`
+	Method string `help:"Method: ${enum}. independent is mvmae without the alignment loss." enum:"mvmae,independent" default:"mvmae"`
+	Preset string `help:"Size of the network: ${enum}." enum:"tiny,small,base,large" default:"base"`
+	Out    string `help:"Run folder to make (default: a new one under runs/)." placeholder:"RUN"`
+	recipeFlags
+	deviceFlag
+}
+
+// Run starts a pretraining run.
+func (c *PretrainCmd) Run(ctx context.Context, out *cli.Output) error {
+	cfg, err := c.load("method="+c.Method, "preset="+c.Preset)
+	if err != nil {
+		return err
+	}
+	pack, err := data.Open(c.Data)
+	if err != nil {
+		return err
+	}
+	defer pack.Close()
+	dev, err := c.open(out)
+	if err != nil {
+		return err
+	}
+	run, err := startRun(newRunDir(c.Out, "pretrain"), "pretrain", pack, c.Data, "", dev, cfg)
+	if err != nil {
+		return err
+	}
+	return pretrain(ctx, out, dev, run, pack)
+}
+
+// pretrain runs a run to its end, showing how far it is.
+func pretrain(ctx context.Context, out *cli.Output, dev *train.Device, run *train.Run, pack *data.Pack) error {
+	var progress *cli.Progress
+	var last train.Status
+	fmt.Fprintf(out.Stderr, "pretrain: compiling for %s\n", dev)
+	err := train.Pretrain(ctx, dev, run, pack, func(s train.Status) {
+		if progress == nil {
+			progress = out.Progress("pretrain (images)", int64(s.Steps)*int64(s.BatchViews))
+			progress.Resume(int64(s.Step-1) * int64(s.BatchViews))
+		}
+		progress.Add(int64(s.BatchViews))
+		progress.Note(fmt.Sprintf("step %d/%d, epoch %.1f, loss %.4f (reconstruction %.4f, alignment %.4f), lr %.2e", s.Step, s.Steps, s.Epoch,
+			s.Loss, s.Reconstruction, s.Alignment, s.LR))
+		last = s
+	})
+	if progress != nil {
+		progress.Done()
+	}
+	if err != nil {
+		return err
+	}
+	out.Printf("pretrained %s: %d steps, reconstruction %.4f, alignment %.4f, %.0f images/s\n", run.Dir, last.Steps, last.Reconstruction, last.Alignment, last.ImagesPerSec)
+	return out.Result(struct {
+		Run  string            `json:"run"`
+		Last train.StepMetrics `json:"last"`
+	}{run.Dir, last.StepMetrics})
+}
+
+// ProbeCmd trains a linear classifier on a frozen encoder.
+type ProbeCmd struct {
+	Data string `help:"Folder that pack wrote." required:"" type:"existingdir" placeholder:"DIR"`
+	Init string `help:"Pretraining run whose encoder to use (default: random weights, as a baseline)." type:"existingdir" placeholder:"RUN"`
+	Out  string `help:"Run folder to make (default: a new one under runs/)." placeholder:"RUN"`
+	// Preset is for random weights only: a pretrained encoder has its own.
+	Preset string `help:"Size of the network without --init: ${enum}." enum:"tiny,small,base,large" default:"base"`
+	recipeFlags
+	deviceFlag
+}
+
+// Run starts a probe.
+func (c *ProbeCmd) Run(ctx context.Context, out *cli.Output) error {
+	cfg, err := c.load("preset=" + c.Preset)
+	if err != nil {
+		return err
+	}
+	if c.Init != "" {
+		from, err := train.OpenRun(c.Init)
+		if err != nil {
+			return err
+		}
+		cfg.Preset, cfg.Method = from.Config.Preset, from.Config.Method
+	}
+	pack, err := data.Open(c.Data)
+	if err != nil {
+		return err
+	}
+	defer pack.Close()
+	dev, err := c.open(out)
+	if err != nil {
+		return err
+	}
+	run, err := startRun(newRunDir(c.Out, "probe"), "probe", pack, c.Data, c.Init, dev, cfg)
+	if err != nil {
+		return err
+	}
+	return probe(ctx, out, dev, run, pack)
+}
+
+func probe(ctx context.Context, out *cli.Output, dev *train.Device, run *train.Run, pack *data.Pack) error {
+	var progress *cli.Progress
+	stage, done := "", 0
+	rep, err := train.Probe(ctx, dev, run, pack, func(s train.ProbeStatus) {
+		if s.Stage != stage {
+			if progress != nil {
+				progress.Done()
+			}
+			titles := map[string]string{"embed": "probe: encode (images)", "train": "probe: train head (epochs)"}
+			progress, stage, done = out.Progress(titles[s.Stage], int64(s.Total)), s.Stage, 0
+		}
+		progress.Add(int64(s.Done - done))
+		done = s.Done
+		if s.Stage == "train" {
+			progress.Note(fmt.Sprintf("best validation macro AUROC %.4f", s.MacroAUROC))
+		}
+	})
+	if progress != nil {
+		progress.Done()
+	}
+	if err != nil {
+		return err
+	}
+	out.Printf("probe %s\n%s", run.Dir, rep.Table())
+	return out.Result(rep)
+}
+
+// ResumeCmd goes on with a run that was stopped.
+type ResumeCmd struct {
+	Dir string `arg:"" name:"run" help:"Run folder." type:"existingdir"`
+	deviceFlag
+}
+
+// Run goes on from the last checkpoint. A probe, which is short, begins again.
+func (c *ResumeCmd) Run(ctx context.Context, out *cli.Output) error {
+	run, err := train.OpenRun(c.Dir)
+	if err != nil {
+		return err
+	}
+	pack, err := data.Open(run.Info.Data)
+	if err != nil {
+		return hint.Wrap(err, "the run reads the pack where it was: %s", run.Info.Data)
+	}
+	defer pack.Close()
+	dev, err := c.open(out)
+	if err != nil {
+		return err
+	}
+	if dev.PluginDigest != run.Info.PluginDigest {
+		fmt.Fprintf(out.Stderr, "warning: the run began with another XLA plugin (%.12s, now %.12s): results may differ in the last bits\n",
+			run.Info.PluginDigest, dev.PluginDigest)
+	}
+	if run.Info.Kind == "probe" {
+		return probe(ctx, out, dev, run, pack)
+	}
+	return pretrain(ctx, out, dev, run, pack)
+}
+
+// ConfigCmd prints a recipe.
+type ConfigCmd struct{ recipeFlags }
+
+// Run prints the resolved recipe as TOML.
+func (c *ConfigCmd) Run(_ context.Context, out *cli.Output) error {
+	cfg, err := c.load()
+	if err != nil {
+		return err
+	}
+	doc, err := toml.Marshal(cfg)
+	if err != nil {
+		return err
+	}
+	out.Printf("%s", doc)
+	var tree map[string]any
+	if err := toml.Unmarshal(doc, &tree); err != nil {
+		return err
+	}
+	return out.Result(tree)
+}

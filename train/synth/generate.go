@@ -1,0 +1,256 @@
+package synth
+
+import (
+	"bytes"
+	"context"
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/mvmae/mvmae/dicom"
+	"github.com/mvmae/mvmae/internal/hint"
+	"github.com/mvmae/mvmae/model"
+	"golang.org/x/sync/errgroup"
+)
+
+// DefaultSize is the side of an image, pixels.
+const DefaultSize = 512
+
+// Config says what Generate makes.
+type Config struct {
+	Studies int    // at least 1; the last patient's later visits are cut off
+	Seed    uint64 // of the world: the same seed begins with the same patients whatever the number of studies
+	Size    int    // side of the images, pixels; 0 means DefaultSize
+	Out     string // folder to make
+	Workers int    // 0 means one for each core; the result does not depend on it
+}
+
+// Limits of Config.Size.
+const (
+	minSize = 64
+	maxSize = 4096
+)
+
+// ErrConfig marks a Config that Generate cannot follow.
+var ErrConfig = errors.New("invalid phantom")
+
+func (c *Config) complete() error {
+	if c.Size == 0 {
+		c.Size = DefaultSize
+	}
+	if c.Workers == 0 {
+		c.Workers = runtime.GOMAXPROCS(0)
+	}
+	switch {
+	case c.Studies < 1:
+		return fmt.Errorf("%w: %d studies; at least 1 is needed", ErrConfig, c.Studies)
+	case c.Size < minSize || c.Size > maxSize:
+		return fmt.Errorf("%w: images of %d pixels; from %d to %d can be made", ErrConfig, c.Size, minSize, maxSize)
+	case c.Out == "":
+		return fmt.Errorf("%w: no output folder", ErrConfig)
+	}
+	return nil
+}
+
+// Summary counts what was made.
+type Summary struct {
+	Patients  int            `json:"patients"`
+	Studies   int            `json:"studies"`
+	Images    int            `json:"images"`
+	Positives map[string]int `json:"positives"` // studies by label
+}
+
+// Generate writes a phantom:
+//
+//	Out/dicom/<patient>/<study>/<n>.dcm   DX objects
+//	Out/labels.csv                        study_instance_uid, patient_id, the 14 labels as 1.0 or 0.0
+//	Out/truth.csv                         a row per finding: what, where, how severe, how well each view shows it
+//
+// Out appears when all of it is written; a folder that holds something is refused. The bytes follow from Studies, Seed and
+// Size alone. progress, which may be nil, is told after each study; calls do not overlap.
+func Generate(ctx context.Context, cfg Config, progress func(done, total int)) (Summary, error) {
+	if err := cfg.complete(); err != nil {
+		return Summary{}, err
+	}
+	if err := vacant(cfg.Out); err != nil {
+		return Summary{}, err
+	}
+	if err := os.MkdirAll(filepath.Dir(cfg.Out), 0o777); err != nil {
+		return Summary{}, fmt.Errorf("make phantom: %w", err)
+	}
+	partial, err := os.MkdirTemp(filepath.Dir(cfg.Out), "."+filepath.Base(cfg.Out)+"-partial-")
+	if err != nil {
+		return Summary{}, fmt.Errorf("make phantom: %w", err)
+	}
+	defer os.RemoveAll(partial) // after the rename there is nothing there
+	studies, patients := census(cfg.Seed, cfg.Studies)
+	rows, err := writeStudies(ctx, cfg, partial, studies, progress)
+	if err != nil {
+		return Summary{}, err
+	}
+	if err := writeTables(partial, studies, rows); err != nil {
+		return Summary{}, err
+	}
+	if err := publish(partial, cfg.Out); err != nil {
+		return Summary{}, err
+	}
+	return summarise(studies, patients), nil
+}
+
+// vacant reports an error unless dir is missing or empty.
+func vacant(dir string) error {
+	entries, err := os.ReadDir(dir)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return nil
+	case err != nil:
+		return fmt.Errorf("make phantom: %w", err)
+	case len(entries) > 0:
+		return hint.Wrap(fmt.Errorf("make phantom in %s: the folder is not empty", dir), "choose a new folder, or remove %s", dir)
+	}
+	return nil
+}
+
+// publish makes the finished folder appear under its name.
+func publish(partial, out string) error {
+	if err := os.Chmod(partial, 0o755); err != nil { // MkdirTemp's folders are private
+		return fmt.Errorf("make phantom: %w", err)
+	}
+	if err := os.Remove(out); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("make phantom: %w", err)
+	}
+	if err := os.Rename(partial, out); err != nil {
+		return fmt.Errorf("make phantom: %w", err)
+	}
+	return nil
+}
+
+// census draws the first n studies of a seed's world and the number of patients they belong to.
+func census(seed uint64, n int) (studies []*Study, patients int) {
+	for len(studies) < n {
+		p := NewPatient(seed, patients)
+		patients++
+		for v := 0; v < p.Visits && len(studies) < n; v++ {
+			studies = append(studies, NewStudy(p, v))
+		}
+	}
+	return studies, patients
+}
+
+// writeStudies renders and writes all views and returns each study's rows of the truth table.
+func writeStudies(ctx context.Context, cfg Config, dir string, studies []*Study, progress func(done, total int)) ([][][]string, error) {
+	rows := make([][][]string, len(studies))
+	var mu sync.Mutex
+	done := 0
+	work := make(chan int)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		defer close(work)
+		for i := range studies {
+			select {
+			case work <- i:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		return nil
+	})
+	for range cfg.Workers {
+		g.Go(func() error {
+			pictures, details := newRenderer(cfg.Size), newRenderer(contrastSize)
+			for i := range work {
+				if err := studies[i].write(dir, pictures); err != nil {
+					return err
+				}
+				rows[i] = studies[i].truth(details)
+				mu.Lock()
+				done++
+				if progress != nil {
+					progress(done, len(studies))
+				}
+				mu.Unlock()
+			}
+			return nil
+		})
+	}
+	return rows, g.Wait()
+}
+
+// write makes the study's files.
+func (s *Study) write(dir string, r *renderer) error {
+	folder := filepath.Join(dir, "dicom", s.Patient.ID, "V"+strconv.Itoa(s.Visit+1))
+	if err := os.MkdirAll(folder, 0o777); err != nil {
+		return fmt.Errorf("make phantom: %w", err)
+	}
+	for i := range s.Views {
+		var file bytes.Buffer
+		pixels := s.render(r, &s.Views[i])
+		if err := dicom.Write(&file, dicom.ExplicitVRLittleEndian, s.object(i, r.size, pixels)); err != nil {
+			return fmt.Errorf("make phantom: view %d of visit %d of %s: %w", i+1, s.Visit+1, s.Patient.ID, err)
+		}
+		if err := os.WriteFile(filepath.Join(folder, strconv.Itoa(i+1)+".dcm"), file.Bytes(), 0o666); err != nil {
+			return fmt.Errorf("make phantom: %w", err)
+		}
+	}
+	return nil
+}
+
+var truthHeader = []string{"study_instance_uid", "patient_id", "label", "finding", "laterality", "severity", "x_mm", "y_mm", "z_mm",
+	"pa_contrast", "ll_contrast", "shown_in"}
+
+// truth returns the study's rows of truth.csv. shown_in names the views taken that show the finding.
+func (s *Study) truth(r *renderer) (rows [][]string) {
+	number := func(x float64) string { return strconv.FormatFloat(x, 'f', 2, 64) }
+	for i, f := range s.Findings {
+		contrast := map[Projection]float64{PA: s.contrast(r, i, PA), LL: s.contrast(r, i, LL)}
+		var shown []string
+		for _, projection := range s.shownIn(contrast) {
+			shown = append(shown, string(projection))
+		}
+		rows = append(rows, []string{s.UID(), s.Patient.ID, f.Label, f.Kind, string(f.Side), number(f.Severity),
+			number(f.X), number(f.Y), number(f.Z), number(contrast[PA]), number(contrast[LL]), strings.Join(shown, " ")})
+	}
+	return rows
+}
+
+func writeTables(dir string, studies []*Study, truth [][][]string) error {
+	labels := [][]string{append([]string{"study_instance_uid", "patient_id"}, model.Labels[:]...)}
+	findings := [][]string{truthHeader}
+	for i, s := range studies {
+		row := []string{s.UID(), s.Patient.ID}
+		for _, state := range s.Labels() {
+			row = append(row, strconv.FormatFloat(float64(state), 'f', 1, 64))
+		}
+		labels = append(labels, row)
+		findings = append(findings, truth[i]...)
+	}
+	for name, rows := range map[string][][]string{"labels.csv": labels, "truth.csv": findings} {
+		var text bytes.Buffer
+		if err := csv.NewWriter(&text).WriteAll(rows); err != nil {
+			return fmt.Errorf("make phantom: %s: %w", name, err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), text.Bytes(), 0o666); err != nil {
+			return fmt.Errorf("make phantom: %w", err)
+		}
+	}
+	return nil
+}
+
+func summarise(studies []*Study, patients int) Summary {
+	sum := Summary{Patients: patients, Studies: len(studies), Positives: map[string]int{}}
+	for _, s := range studies {
+		sum.Images += len(s.Views)
+		for i, state := range s.Labels() {
+			if state == model.Positive {
+				sum.Positives[model.Labels[i]]++
+			}
+		}
+	}
+	return sum
+}
