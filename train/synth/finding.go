@@ -42,7 +42,7 @@ type incidence struct {
 // Incidences are chosen, not measured: every label between 8 and 32 %, so that a test split of 100 studies has positives of
 // each. The order among them is roughly that of Irvin et al. 2019 (CheXpert, table 1), where effusions, opacities and
 // devices are frequent and fractures, pleural thickening and lesions are rare (down to 1.3 %). No Finding is not drawn: it
-// is the absence of all but Support Devices, as there (some 30 % here).
+// is the absence of all but Support Devices, as there (a third of the studies here).
 var incidences = []incidence{
 	{"Atelectasis", 0.16, [numCauses]float64{0.4, 0.2, 0.25, 0.1}},
 	{"Cardiomegaly", 0.20, [numCauses]float64{0.3, 0.7, 0, 0}},

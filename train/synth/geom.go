@@ -39,7 +39,6 @@ func rotation(ax, ay, az float64) mat {
 type solid struct {
 	c      vec
 	m      mat
-	half   vec     // half extents of its bounding box, mm
 	axis   vec     // of the cap, a unit vector
 	cap    float64 // half height along axis, mm; 0 means none
 	radius float64 // of a ball about c that holds the solid
@@ -48,10 +47,8 @@ type solid struct {
 // ellipsoid has the semi-axes rx, ry, rz (mm) along the rotated axes.
 func ellipsoid(c vec, rx, ry, rz float64, turn mat) solid {
 	s := solid{c: c, radius: max(rx, ry, rz)}
-	cols := mat{{turn[0].x, turn[1].x, turn[2].x}, {turn[0].y, turn[1].y, turn[2].y}, {turn[0].z, turn[1].z, turn[2].z}}
-	s.m = mat{cols[0].scale(1 / rx), cols[1].scale(1 / ry), cols[2].scale(1 / rz)}
-	extent := func(row vec) float64 { return vec{row.x * rx, row.y * ry, row.z * rz}.norm() }
-	s.half = vec{extent(turn[0]), extent(turn[1]), extent(turn[2])}
+	x, y, z := turn[0], turn[1], turn[2] // the solid's axes are the columns
+	s.m = mat{vec{x.x, y.x, z.x}.scale(1 / rx), vec{x.y, y.y, z.y}.scale(1 / ry), vec{x.z, y.z, z.z}.scale(1 / rz)}
 	return s
 }
 
@@ -75,7 +72,7 @@ func (s solid) grown(k float64) solid {
 	for i := range s.m {
 		s.m[i] = s.m[i].scale(1 / k)
 	}
-	s.half, s.radius = s.half.scale(k), s.radius*k
+	s.radius *= k
 	return s
 }
 

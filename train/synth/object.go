@@ -107,8 +107,9 @@ func (s *Study) imageElements(i, size int) []dicom.Element {
 		{Tag: tag.BurnedInAnnotation, Value: "NO"},
 		{Tag: tag.DetectorType, Value: "SCINTILLATOR"},
 		{Tag: tag.ImagerPixelSpacing, Value: spacing(pitch)},
-		{Tag: tag.PixelSpacing, Value: spacing(1 / perMM)}, // at the hila, corrected for magnification
+		{Tag: tag.PixelSpacing, Value: spacing(1 / perMM)},
 		{Tag: tag.PixelSpacingCalibrationType, Value: "GEOMETRY"},
+		{Tag: tag.PixelSpacingCalibrationDescription, Value: "in the plane of the lung hila"},
 		{Tag: tag.KVP, Value: kvp},
 		{Tag: tag.DistanceSourceToDetector, Value: strconv.Itoa(sourceToDetectorMM)},
 		{Tag: tag.AcquisitionContextSequence, VR: "SQ", Value: []dicom.Item{}},

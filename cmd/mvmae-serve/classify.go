@@ -1,0 +1,198 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"iter"
+	"os"
+	"path/filepath"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/mvmae/mvmae/cmd/internal/cli"
+	"github.com/mvmae/mvmae/dicom"
+	"github.com/mvmae/mvmae/internal/hint"
+	"github.com/mvmae/mvmae/model"
+	"github.com/mvmae/mvmae/serve"
+)
+
+// ClassifyCmd answers the studies in files.
+type ClassifyCmd struct {
+	Model  string   `required:"" type:"path" placeholder:"FILE" help:"Model file, as mvmae-export makes it."`
+	Device string   `default:"cpu" enum:"cpu,cuda,auto" help:"Where the model runs: cpu, cuda or auto."`
+	Paths  []string `arg:"" name:"file" help:"DICOM files, and folders of them; several studies are answered one by one."`
+}
+
+// studiesDoc is the --json document of several studies; one study's is the document the server answers with.
+type studiesDoc struct {
+	Studies  []*serve.Result   `json:"studies"`
+	Rejected []serve.Rejection `json:"rejected"` // objects that nobody knows the study of
+}
+
+func (c *ClassifyCmd) Run(ctx context.Context, out *cli.Output) error {
+	files, err := listFiles(c.Paths)
+	if err != nil {
+		return err
+	}
+	engine, err := serve.Open(c.Model, serve.Options{Device: c.Device})
+	if err != nil {
+		return err
+	}
+	defer engine.Close()
+	results, rejected, err := engine.ClassifyAll(ctx, readFiles(files, out))
+	if err != nil {
+		return err
+	}
+	if len(results) == 1 {
+		results[0].Rejected = append(results[0].Rejected, rejected...)
+		err = out.Result(results[0])
+	} else {
+		err = out.Result(studiesDoc{Studies: append([]*serve.Result{}, results...), Rejected: rejected})
+	}
+	if err != nil {
+		return err
+	}
+	for _, r := range results {
+		printStudy(out, r)
+	}
+	if len(results) != 1 {
+		printRejected(out, rejected)
+	}
+	if len(results) > 0 {
+		out.Printf("%s\n", model.IntendedUse)
+	}
+	return verdict(results, rejected, len(files))
+}
+
+// verdict is the error that says how much of the input was refused. An object sent twice is none.
+func verdict(results []*serve.Result, rejected []serve.Rejection, files int) error {
+	refused := map[string]bool{}
+	note := func(list []serve.Rejection) {
+		for _, r := range list {
+			if r.Code != serve.CodeDuplicate {
+				refused[r.Name] = true
+			}
+		}
+	}
+	note(rejected)
+	for _, r := range results {
+		note(r.Rejected)
+	}
+	switch {
+	case len(results) == 0:
+		return hint.Wrap(fmt.Errorf("none of the %d files can be classified", files),
+			"the reasons are in the list of the rejected; \"mvmae-serve inspect FILE\" shows what a file holds")
+	case len(refused) > 0:
+		return cli.Exit(cli.ExitRefused, fmt.Errorf("%d of the %d files were refused", len(refused), files))
+	}
+	return nil
+}
+
+// listFiles finds the files of folders; a path that does not exist is an error.
+func listFiles(paths []string) ([]string, error) {
+	var files []string
+	for _, root := range paths {
+		err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+			if err != nil {
+				return err
+			}
+			if path != root && serve.Skip(d.Name()) {
+				if d.IsDir() {
+					return filepath.SkipDir
+				}
+				return nil
+			}
+			if !d.IsDir() {
+				files = append(files, path)
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, fmt.Errorf("classify: %w", err)
+		}
+	}
+	if len(files) == 0 {
+		return nil, hint.Wrap(fmt.Errorf("classify: no file in %s", strings.Join(paths, ", ")), "name DICOM files or a folder that holds some")
+	}
+	return files, nil
+}
+
+// readFiles yields files one after the other, with progress when there are many.
+func readFiles(files []string, out *cli.Output) iter.Seq2[serve.Upload, error] {
+	return func(yield func(serve.Upload, error) bool) {
+		add := func(int64) {}
+		if len(files) > 50 {
+			progress := out.Progress("read", int64(len(files)))
+			defer progress.Done()
+			add = progress.Add
+		}
+		for _, path := range files {
+			data, err := readFile(path)
+			if !yield(serve.Upload{Name: path, Data: data, Err: err}, nil) {
+				return
+			}
+			add(1)
+		}
+	}
+}
+
+// readFile reads a byte more than the parser takes, at most: then that refuses the file by its own code.
+func readFile(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, errors.New("not a regular file")
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, int64(dicom.DefaultLimits().MaxBytes)+1))
+}
+
+func printStudy(out *cli.Output, r *serve.Result) {
+	out.Printf("study %s: %d views, model %s %s (%.12s)\n\n", r.StudyInstanceUID, len(r.Views), r.Model.Name, r.Model.Version, r.Model.SHA256)
+	table(out, "finding\tprobability\tthreshold\t", func(row func(format string, args ...any)) {
+		for _, f := range r.Findings {
+			mark := ""
+			if f.Positive {
+				mark = "POSITIVE"
+			}
+			row("%s\t%.3f\t%.3f\t%s", f.Label, f.Probability, f.Threshold, mark)
+		}
+	})
+	table(out, "view\tevidence\tflags\tsop instance uid", func(row func(format string, args ...any)) {
+		for _, v := range r.Views {
+			row("%s\t%s\t%s\t%s", v.View, v.Evidence, strings.Join(v.Flags, ","), v.SOPInstanceUID)
+		}
+	})
+	printRejected(out, r.Rejected)
+}
+
+func printRejected(out *cli.Output, list []serve.Rejection) {
+	if len(list) == 0 {
+		return
+	}
+	table(out, "rejected\tcode\tdetail", func(row func(format string, args ...any)) {
+		for _, r := range list {
+			row("%s\t%s\t%s", r.Name, r.Code, r.Detail)
+		}
+	})
+}
+
+// table prints rows in aligned columns, and an empty line after them.
+func table(out *cli.Output, head string, fill func(row func(format string, args ...any))) {
+	var text strings.Builder
+	w := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
+	row := func(format string, args ...any) { fmt.Fprintf(w, "  "+format+"\n", args...) }
+	row("%s", head)
+	fill(row)
+	w.Flush() // a strings.Builder takes everything
+	out.Printf("%s\n", text.String())
+}

@@ -1,0 +1,15 @@
+// Command mvmae-serve classifies chest radiograph studies, from files and over HTTP. It holds nothing of the training stack.
+package main
+
+import "github.com/mvmae/mvmae/cmd/internal/cli"
+
+type commands struct {
+	Up       UpCmd       `cmd:"" help:"Answer studies over HTTP."`
+	Classify ClassifyCmd `cmd:"" help:"Answer the studies in files."`
+	Doctor   DoctorCmd   `cmd:"" help:"Say what this machine has of what serving needs, with the cure for what is missing."`
+	Inspect  InspectCmd  `cmd:"" help:"Show what a model will see of a file: view, evidence, flags, pixels."`
+}
+
+func main() {
+	cli.Main("mvmae-serve", "Classify DICOM chest radiograph studies with an exported model.", &commands{}, nil)
+}

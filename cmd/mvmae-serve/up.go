@@ -1,0 +1,114 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/mvmae/mvmae/cmd/internal/cli"
+	"github.com/mvmae/mvmae/dicom"
+	"github.com/mvmae/mvmae/serve"
+)
+
+// UpCmd answers studies over HTTP until it is interrupted.
+type UpCmd struct {
+	Model    string `required:"" type:"path" placeholder:"FILE" help:"Model file, as mvmae-export makes it."`
+	Listen   string `default:"127.0.0.1:8080" help:"Host and port; port 0 takes a free one."`
+	Insecure bool   `help:"Accept callers from other machines, without asking who they are."`
+	Device   string `default:"cpu" enum:"cpu,cuda,auto" help:"Where the model runs: cpu, cuda or auto."`
+	Check    bool   `help:"Open the model and the address as up would, and leave."`
+
+	MaxRequestMiB int64         `name:"max-request-mib" default:"512" help:"Size of a request, and of what a zip inflates to."`
+	MaxFileMiB    int64         `name:"max-file-mib" default:"128" help:"Size of one object."`
+	MaxFiles      int           `default:"64" help:"Objects in a request."`
+	MaxMegapixels int           `default:"64" help:"Rows times columns of one image, in units of 1048576."`
+	MaxStudies    int           `placeholder:"N" help:"Requests in the house at a time; more are answered with 429 (default: 4 per core)."`
+	ReadTimeout   time.Duration `default:"2m" help:"How long a request's body may take to arrive."`
+}
+
+// upDoc is what up says under --json once it is ready.
+type upDoc struct {
+	URL    string        `json:"url"`
+	Model  serve.ModelID `json:"model"`
+	Device string        `json:"device"`
+}
+
+func (c *UpCmd) Run(ctx context.Context, out *cli.Output) error {
+	if err := c.validate(); err != nil {
+		return cli.Exit(cli.ExitUsage, err)
+	}
+	ln, err := serve.Listen(ctx, c.Listen, c.Insecure)
+	if errors.Is(err, serve.ErrNotLoopback) {
+		return cli.Exit(cli.ExitUsage, err)
+	}
+	if err != nil {
+		return err
+	}
+	defer ln.Close()
+	if c.Check {
+		engine, err := c.open()
+		if err != nil {
+			return err
+		}
+		defer engine.Close()
+		return c.announce(out, ln, engine)
+	}
+	server := serve.NewServer(serve.ServerOptions{
+		Limits:  serve.Limits{RequestBytes: c.MaxRequestMiB << 20, FileBytes: c.MaxFileMiB << 20, Files: c.MaxFiles},
+		Studies: c.MaxStudies, ReadTimeout: c.ReadTimeout,
+	})
+	// The server answers while the model is loaded, /readyz with 503, so that whoever watches it sees that it lives.
+	slog.Info("listening", "address", ln.Addr().String())
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	var serving errgroup.Group
+	serving.Go(func() error { return server.Serve(ctx, ln) })
+	engine, err := c.open()
+	if err != nil {
+		stop()
+		return errors.Join(err, serving.Wait())
+	}
+	defer engine.Close() // last: by then every study is answered
+	server.Ready(engine)
+	if err := c.announce(out, ln, engine); err != nil {
+		stop()
+		return errors.Join(err, serving.Wait())
+	}
+	return serving.Wait()
+}
+
+func (c *UpCmd) open() (*serve.Engine, error) {
+	lim := dicom.DefaultLimits()
+	lim.MaxBytes, lim.MaxPixels = max(lim.MaxBytes, int(c.MaxFileMiB)<<20), c.MaxMegapixels<<20
+	return serve.Open(c.Model, serve.Options{Device: c.Device, DICOM: lim})
+}
+
+func (c *UpCmd) announce(out *cli.Output, ln net.Listener, engine *serve.Engine) error {
+	m := engine.Model()
+	slog.Info("ready", "model", m.Name, "version", m.Version, "sha256", m.SHA256, "device", engine.Device())
+	url := "http://" + ln.Addr().String()
+	out.Printf("%s\n", url)
+	return out.Result(upDoc{URL: url, Model: m, Device: engine.Device()})
+}
+
+// validate refuses limits that no request could keep.
+func (c *UpCmd) validate() error {
+	var errs []error
+	for _, f := range []struct {
+		flag  string
+		value int64
+		least int64
+	}{
+		{"--max-request-mib", c.MaxRequestMiB, 1}, {"--max-file-mib", c.MaxFileMiB, 1}, {"--max-files", int64(c.MaxFiles), 1},
+		{"--max-megapixels", int64(c.MaxMegapixels), 1}, {"--max-studies", int64(c.MaxStudies), 0}, {"--read-timeout", int64(c.ReadTimeout), 1},
+	} {
+		if f.value < f.least {
+			errs = append(errs, errors.New(f.flag+" is too small"))
+		}
+	}
+	return errors.Join(errs...)
+}
