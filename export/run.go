@@ -1,0 +1,133 @@
+package export
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/mvmae/mvmae/internal/hint"
+	"github.com/mvmae/mvmae/model"
+)
+
+// RunsEnv names the environment variable for the folder that holds the run folders; without it that is ./runs.
+const RunsEnv = "MVMAE_RUNS"
+
+// ErrNoRun says that there is no run that could be exported.
+var ErrNoRun = errors.New("no run to export")
+
+const trainCure = `"mvmae-train probe" makes a run that can be exported; name its folder with --run`
+
+// DefaultRun returns the folder of the newest run that can be exported: the one whose model.RunMetadata was written last.
+func DefaultRun() (string, error) {
+	root := os.Getenv(RunsEnv)
+	if root == "" {
+		root = "runs"
+	}
+	entries, err := os.ReadDir(root)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return "", err
+	}
+	newest, at := "", time.Time{}
+	for _, e := range entries {
+		info, err := os.Stat(filepath.Join(root, e.Name(), model.RunMetadata))
+		if err == nil && (newest == "" || info.ModTime().After(at)) {
+			newest, at = filepath.Join(root, e.Name()), info.ModTime()
+		}
+	}
+	if newest == "" {
+		return "", hint.Wrap(fmt.Errorf("%w in %s", ErrNoRun, root), trainCure+", or the folder of runs with "+RunsEnv)
+	}
+	return newest, nil
+}
+
+// run is what a run folder says of its classifier.
+type run struct {
+	metadata model.Metadata
+	weights  model.Tensors
+	parity   parity
+}
+
+// parity are inputs with the logits that the trainer got for them.
+type parity struct {
+	path   string
+	images []float32                  // [n*S*S]
+	views  []int64                    // [n]
+	logits [][model.NumLabels]float32 // [n]
+}
+
+func readRun(dir string) (*run, error) {
+	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
+		return nil, hint.Wrap(fmt.Errorf("run %s: no such folder", dir), trainCure)
+	}
+	var r run
+	path := filepath.Join(dir, model.RunMetadata)
+	doc, err := os.ReadFile(path)
+	if err != nil {
+		return nil, unreadable(err)
+	}
+	if r.metadata, err = model.ParseMetadata(doc); err != nil {
+		return nil, hint.Wrap(fmt.Errorf("%s: %w", path, err), `run "mvmae-train probe" again`)
+	}
+
+	path = filepath.Join(dir, model.RunCheckpoint)
+	if r.metadata.CheckpointSHA256, err = digest(path); err != nil {
+		return nil, unreadable(err)
+	}
+	if r.weights, _, err = model.ReadSafetensors(path); err != nil {
+		return nil, unreadable(err)
+	}
+	if err := r.weights.CheckParams(r.metadata.Spec.Params(model.PartEncoder, model.PartHead)); err != nil {
+		return nil, hint.Wrap(fmt.Errorf("%s does not fit %s: %w", path, model.RunMetadata, err), "are both of the same run?")
+	}
+	r.parity, err = readParity(filepath.Join(dir, model.RunParity), r.metadata.Spec)
+	return &r, err
+}
+
+func readParity(path string, s model.Spec) (parity, error) {
+	tensors, _, err := model.ReadSafetensors(path)
+	if err != nil {
+		return parity{}, unreadable(err)
+	}
+	image, view, logits := tensors["image"], tensors["view"], tensors["logits"]
+	n := len(view.Data)
+	if n < 2 || len(image.Data) != n*s.ImageSize*s.ImageSize || len(logits.Data) != n*model.NumLabels {
+		return parity{}, hint.Wrap(fmt.Errorf("%s holds image %v, view %v, logits %v: want [n,1,%d,%d], [n], [n,%d] with n at least 2",
+			path, image.Dims, view.Dims, logits.Dims, s.ImageSize, s.ImageSize, model.NumLabels), "is it of this run?")
+	}
+	p := parity{path: path, images: image.Data}
+	for i := range n {
+		p.views = append(p.views, int64(view.Data[i]))
+		p.logits = append(p.logits, [model.NumLabels]float32(logits.Data[i*model.NumLabels:]))
+	}
+	return p, nil
+}
+
+// unreadable adds the cure to an error of reading a file of a run.
+func unreadable(err error) error {
+	if errors.Is(err, os.ErrNotExist) {
+		return hint.Wrap(fmt.Errorf("the run is not complete: %w", err), trainCure)
+	}
+	if errors.Is(err, model.ErrCorrupt) {
+		return hint.Wrap(err, "copy the run folder again, or train it again")
+	}
+	return err
+}
+
+// digest is the SHA-256 of a file, in hexadecimal.
+func digest(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return "", fmt.Errorf("read %s: %w", path, err)
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}

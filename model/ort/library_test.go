@@ -1,0 +1,126 @@
+package ort_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/mvmae/mvmae/internal/hint"
+	"github.com/mvmae/mvmae/internal/libs"
+	"github.com/mvmae/mvmae/model/ort"
+)
+
+// probeEnv makes the test program probe a device and say what came of it, instead of running tests: a process can load
+// one ONNX Runtime only.
+const probeEnv = "MVMAE_TEST_PROBE"
+
+func TestMain(m *testing.M) {
+	device := os.Getenv(probeEnv)
+	if device == "" {
+		os.Exit(m.Run())
+	}
+	err := ort.Probe(device)
+	code := 0
+	if coded := interface{ ExitCode() int }(nil); errors.As(err, &coded) {
+		code = coded.ExitCode()
+	}
+	fmt.Printf("error: %v\nhint: %s\ncode: %d\n", err, hint.Of(err), code)
+}
+
+// probe runs this test program as above, with dir alone to find libraries in.
+func probe(t *testing.T, dir, device string) string {
+	t.Helper()
+	program, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(program)
+	cmd.Env = append(os.Environ(), probeEnv+"="+device, libs.RuntimeEnv+"="+dir)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return string(out)
+}
+
+// compile makes a shared library of C code in dir.
+func compile(t *testing.T, dir, name, code string, flags ...string) {
+	t.Helper()
+	cc, err := exec.Command("go", "env", "CC").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(strings.TrimSpace(string(cc)), append([]string{"-shared", "-fPIC", "-o", filepath.Join(dir, name), "-x", "c", "-"}, flags...)...)
+	cmd.Stdin = strings.NewReader(code)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+}
+
+func TestProbe_UnusableLibraryIsExplained(t *testing.T) {
+	for _, c := range []struct {
+		name, code, want, hint string
+	}{
+		{"older", `
+			static const void *api(unsigned version) { return 0; }
+			static const char *version(void) { return "1.10.0"; }
+			static struct { const void *(*api)(unsigned); const char *(*version)(void); } base = {api, version};
+			void *OrtGetApiBase(void) { return &base; }`, "is older than this program", "1.31.1 or newer"},
+		{"something else", `int nothing;`, "is not ONNX Runtime", libs.RuntimeEnv},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := t.TempDir()
+			compile(t, dir, "libonnxruntime.so.1.10.0", c.code)
+			wantProbe(t, probe(t, dir, ort.CPU), dir, c.want, c.hint)
+		})
+	}
+	t.Run("cut short", func(t *testing.T) {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, "libonnxruntime.so.1.31.1"), []byte("\x7fELF"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		wantProbe(t, probe(t, dir, ort.CPU), dir, "file too short", "make runtime")
+	})
+}
+
+// wantProbe checks a probe's error, that the error names the folder, its hint and the exit code of a missing library.
+func wantProbe(t *testing.T, got, dir, text, cure string) {
+	t.Helper()
+	lines := strings.Split(got, "\n")
+	if len(lines) != 4 || !strings.Contains(lines[0], dir) || !strings.Contains(lines[0], text) ||
+		!strings.Contains(lines[1], cure) || lines[2] != "code: 4" {
+		t.Errorf("want %q and %s in the error, %q in the hint, code 4; got\n%s", text, dir, cure, got)
+	}
+}
+
+func TestProbe_MissingCUDAFileIsNamed(t *testing.T) {
+	libs.ForTests(t)
+	library, err := libs.Find(libs.ONNXRuntime)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if err := os.Symlink(library, filepath.Join(dir, filepath.Base(library))); err != nil {
+		t.Fatal(err)
+	}
+	wantProbe(t, probe(t, dir, ort.CUDA), dir, "asked for cuda, but libonnxruntime_providers_shared.so does not lie beside", "--device cpu")
+
+	compile(t, dir, "libonnxruntime_providers_shared.so", "")
+	wantProbe(t, probe(t, dir, ort.CUDA), dir, "asked for cuda, but libonnxruntime_providers_cuda.so does not lie beside", "--device cpu")
+
+	compile(t, dir, "libcudnn.so.9", "int cudnn(void) { return 9; }")
+	compile(t, dir, "libonnxruntime_providers_cuda.so", "int cudnn(void); int provider(void) { return cudnn(); }",
+		"-Wl,--no-as-needed", "-L"+dir, "-l:libcudnn.so.9")
+	if err := os.Remove(filepath.Join(dir, "libcudnn.so.9")); err != nil {
+		t.Fatal(err)
+	}
+	wantProbe(t, probe(t, dir, ort.CUDA), "", "asked for cuda, but libcudnn.so.9: cannot open shared object file", "--device cpu")
+
+	if got := probe(t, dir, ort.Auto); !strings.HasPrefix(got, "error: <nil>\n") {
+		t.Errorf("auto takes the CPU then; got\n%s", got)
+	}
+}

@@ -1,0 +1,180 @@
+package ort
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+
+	onnx "github.com/yalue/onnxruntime_go"
+
+	"github.com/mvmae/mvmae/internal/hint"
+	"github.com/mvmae/mvmae/model"
+)
+
+// Options say how a model is run.
+type Options struct {
+	Device  string // CPU, CUDA or Auto; "" is CPU
+	Threads int    // threads of one Run on the CPU; 0 is 1
+}
+
+// Model is an open model file. All methods may be called concurrently.
+type Model struct {
+	metadata model.Metadata
+	sha256   string
+	device   string
+
+	mu      sync.RWMutex // read: a Run in progress
+	session *onnx.DynamicAdvancedSession
+}
+
+// The tensors of a model file, in the order of every call below.
+var (
+	inputNames  = []string{"image", "view"}
+	outputNames = []string{"logits", "probability", "embedding"}
+)
+
+// ErrClosed is the error of a Run after Close.
+var ErrClosed = errors.New("model is closed")
+
+// Open reads a model file and makes it ready to run.
+func Open(path string, opts Options) (*Model, error) {
+	// Read once: the digest and the session are of the same bytes even if the file is replaced meanwhile.
+	data, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, hint.Wrap(fmt.Errorf("model: %w", err), `"mvmae-export %s" makes one of the newest run`, path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("model: %w", err)
+	}
+	return OpenBytes(path, data, opts)
+}
+
+// OpenBytes makes the content of a model file ready to run. The name is for errors; data is not kept.
+func OpenBytes(name string, data []byte, opts Options) (*Model, error) {
+	library, err := initialise()
+	if err != nil {
+		return nil, err
+	}
+	digest := sha256.Sum256(data)
+	m := &Model{sha256: hex.EncodeToString(digest[:])}
+	m.session, m.device, err = newSession(library, data, opts)
+	if err != nil {
+		return nil, fmt.Errorf("model %s: %w", name, err)
+	}
+	if err := m.check(); err != nil {
+		m.Close()
+		return nil, fmt.Errorf("model %s: %w", name, err)
+	}
+	return m, nil
+}
+
+// newSession makes a session on the device asked for and says which that is.
+func newSession(library string, data []byte, opts Options) (*onnx.DynamicAdvancedSession, string, error) {
+	if len(data) == 0 {
+		return nil, "", unloadable(errors.New("it is empty"))
+	}
+	options, err := onnx.NewSessionOptions()
+	if err != nil {
+		return nil, "", err
+	}
+	defer options.Destroy()
+	device, err := appendDevice(options, opts.Device, library)
+	if err != nil {
+		return nil, "", err
+	}
+	err = errors.Join(
+		options.SetGraphOptimizationLevel(onnx.GraphOptimizationLevelEnableAll),
+		options.SetExecutionMode(onnx.ExecutionModeSequential),
+		options.SetIntraOpNumThreads(max(opts.Threads, 1)),
+		options.SetInterOpNumThreads(1),
+	)
+	if err != nil {
+		return nil, "", err
+	}
+	session, err := onnx.NewDynamicAdvancedSessionWithONNXData(data, inputNames, outputNames, options)
+	switch {
+	case err == nil:
+		return session, device, nil
+	case device == CUDA && strings.Contains(err.Error(), "CUDA"): // a library that loads but finds no usable GPU
+		if opts.Device == Auto {
+			opts.Device = CPU
+			return newSession(library, data, opts)
+		}
+		return nil, "", hint.Wrap(&DeviceError{CUDA, err}, "%s", cudaCure)
+	}
+	return nil, "", unloadable(plain(err))
+}
+
+func unloadable(err error) error {
+	return hint.Wrap(fmt.Errorf("not an ONNX file that can be loaded: %w", err), "copy the file again, or make it anew with mvmae-export")
+}
+
+// plain is an error of the binding without the words it puts in front, on one line.
+func plain(err error) error {
+	if err == nil {
+		return nil
+	}
+	text := strings.Join(strings.Fields(err.Error()), " ")
+	for _, prefix := range []string{"Error creating C session: ", "Error running network: "} {
+		text = strings.TrimPrefix(text, prefix)
+	}
+	return errors.New(text)
+}
+
+const anew = "make the file anew with mvmae-export of this version"
+
+// check reads the metadata and runs the graph once, which warms it up and shows whether its inputs and outputs are those
+// that the metadata promise.
+func (m *Model) check() error {
+	doc, found, err := m.lookup(model.MetadataKey)
+	if err != nil {
+		return fmt.Errorf("read metadata: %w", err)
+	}
+	if !found {
+		return hint.Wrap(fmt.Errorf("an ONNX file without the metadata %q of MVMAE", model.MetadataKey),
+			"only files made by mvmae-export say how their input is prepared and what their outputs mean")
+	}
+	if m.metadata, err = model.ParseMetadata([]byte(doc)); err != nil {
+		return hint.Wrap(err, anew)
+	}
+	s := m.metadata.Spec
+	if _, err := m.Run(context.Background(), make([]float32, s.ImageSize*s.ImageSize), []int64{0}); err != nil {
+		return hint.Wrap(fmt.Errorf("its graph is not what its metadata say: %w", err), anew)
+	}
+	return nil
+}
+
+func (m *Model) lookup(key string) (value string, found bool, err error) {
+	metadata, err := m.session.GetModelMetadata()
+	if err != nil {
+		return "", false, err
+	}
+	defer metadata.Destroy()
+	return metadata.LookupCustomMetadataMap(key)
+}
+
+// Metadata returns what the file says of itself.
+func (m *Model) Metadata() model.Metadata { return m.metadata }
+
+// SHA256 is the digest of the file, in hexadecimal.
+func (m *Model) SHA256() string { return m.sha256 }
+
+// Device is the device the model runs on: CPU or CUDA.
+func (m *Model) Device() string { return m.device }
+
+// Close waits for the Runs in progress and frees the session. Later Runs return ErrClosed.
+func (m *Model) Close() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.session == nil {
+		return nil
+	}
+	err := m.session.Destroy()
+	m.session = nil
+	return err
+}
