@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -83,10 +84,10 @@ func verdict(results []*serve.Result, rejected []serve.Rejection, files int) err
 	}
 	switch {
 	case len(results) == 0:
-		return hint.Wrap(fmt.Errorf("none of the %d files can be classified", files),
+		return hint.Wrap(fmt.Errorf("no study can be classified; files refused: %d", len(refused)),
 			"the reasons are in the list of the rejected; \"mvmae-serve inspect FILE\" shows what a file holds")
 	case len(refused) > 0:
-		return cli.Exit(cli.ExitRefused, fmt.Errorf("%d of the %d files were refused", len(refused), files))
+		return cli.Exit(cli.ExitRefused, fmt.Errorf("files refused: %d of %d", len(refused), files))
 	}
 	return nil
 }
@@ -157,19 +158,19 @@ func readFile(path string) ([]byte, error) {
 }
 
 func printStudy(out *cli.Output, r *serve.Result) {
-	out.Printf("study %s: %d views, model %s %s (%.12s)\n\n", r.StudyInstanceUID, len(r.Views), r.Model.Name, r.Model.Version, r.Model.SHA256)
-	table(out, "finding\tprobability\tthreshold\t", func(row func(format string, args ...any)) {
+	out.Printf("study %s\nmodel %s %s (sha256 %.12s)\n\n", r.StudyInstanceUID, r.Model.Name, r.Model.Version, r.Model.SHA256)
+	table(out, "finding\tprobability\tthreshold", func(row func(format string, args ...any)) {
 		for _, f := range r.Findings {
 			mark := ""
 			if f.Positive {
-				mark = "POSITIVE"
+				mark = "\tPOSITIVE"
 			}
-			row("%s\t%.3f\t%.3f\t%s", f.Label, f.Probability, f.Threshold, mark)
+			row("%s\t%.3f\t%.3f%s", f.Label, f.Probability, f.Threshold, mark)
 		}
 	})
-	table(out, "view\tevidence\tflags\tsop instance uid", func(row func(format string, args ...any)) {
+	table(out, "view\tevidence\tsop instance uid\tflags", func(row func(format string, args ...any)) {
 		for _, v := range r.Views {
-			row("%s\t%s\t%s\t%s", v.View, v.Evidence, strings.Join(v.Flags, ","), v.SOPInstanceUID)
+			row("%s\t%s\t%s\t%s", v.View, v.Evidence, v.SOPInstanceUID, cmp.Or(strings.Join(v.Flags, ","), "-"))
 		}
 	})
 	printRejected(out, r.Rejected)

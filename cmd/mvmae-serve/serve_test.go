@@ -1,0 +1,316 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime/multipart"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/mvmae/mvmae/export"
+	"github.com/mvmae/mvmae/export/exporttest"
+	"github.com/mvmae/mvmae/internal/libs"
+	"github.com/mvmae/mvmae/serve"
+	"github.com/mvmae/mvmae/serve/servetest"
+)
+
+// modelFile writes a model of random weights, which ONNX Runtime runs like any other.
+func modelFile(t *testing.T) string {
+	t.Helper()
+	libs.ForTests(t)
+	spec := exporttest.Spec(t, "nano")
+	meta := exporttest.Metadata(spec)
+	meta.Calibration = json.RawMessage(`{"kind":"none"}`)
+	file, err := export.Build(meta, exporttest.Weights(spec))
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := proto.Marshal(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return writeFile(t, filepath.Join(t.TempDir(), "model.onnx"), data)
+}
+
+func writeFile(t *testing.T, path string, data []byte) string {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// studyDir writes a study of two views and something that is none.
+func studyDir(t *testing.T, uid string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for i, o := range servetest.Study(uid, 3) {
+		writeFile(t, filepath.Join(dir, fmt.Sprint(i)+".dcm"), o.Bytes(t))
+	}
+	return dir
+}
+
+// command runs the program as a person would.
+func command(t *testing.T, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	var out, log bytes.Buffer
+	cmd := exec.CommandContext(t.Context(), "mvmae-serve", args...)
+	cmd.Stdout, cmd.Stderr = &out, &log
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	return cmd.ProcessState.ExitCode(), out.String(), log.String()
+}
+
+// up starts a server on a free port. terminate sends SIGTERM and returns the exit code and the log.
+func up(t *testing.T, args ...string) (url string, terminate func() (int, string)) {
+	t.Helper()
+	cmd := exec.CommandContext(context.Background(), "mvmae-serve", append([]string{"up", "--listen", "127.0.0.1:0"}, args...)...)
+	var log bytes.Buffer
+	cmd.Stderr = &log
+	stdout, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	terminate = func() (int, string) {
+		cmd.Process.Signal(syscall.SIGTERM) // fails when the process has ended by itself
+		cmd.Wait()
+		return cmd.ProcessState.ExitCode(), log.String()
+	}
+	t.Cleanup(func() { terminate() })
+	url, err = bufio.NewReader(stdout).ReadString('\n')
+	if err != nil {
+		code, log := terminate()
+		t.Fatalf("up: exit code %d: %s", code, log)
+	}
+	return strings.TrimSpace(url), terminate
+}
+
+// post sends files as a form and returns status and answer.
+func post(t *testing.T, url string, paths ...string) (int, []byte) {
+	t.Helper()
+	var body bytes.Buffer
+	form := multipart.NewWriter(&body)
+	for _, path := range paths {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		part, err := form.CreateFormFile("file", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		part.Write(data)
+	}
+	form.Close()
+	response, err := http.Post(url+"/v1/studies:classify", form.FormDataContentType(), &body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	answer, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return response.StatusCode, answer
+}
+
+// document parses JSON and takes out what differs by nature.
+func document(t *testing.T, text []byte) map[string]any {
+	t.Helper()
+	doc := map[string]any{}
+	if err := json.Unmarshal(text, &doc); err != nil {
+		t.Fatalf("%v: %s", err, text)
+	}
+	delete(doc, "timings_ms")
+	return doc
+}
+
+func TestUpAndClassify_SameNumbers(t *testing.T) {
+	model, dir := modelFile(t), studyDir(t, "1.2.3")
+	a, b := filepath.Join(dir, "0.dcm"), filepath.Join(dir, "1.dcm")
+	code, stdout, stderr := command(t, "classify", "--json", "--model", model, dir)
+	if code != 0 {
+		t.Fatalf("classify: exit code %d: %s", code, stderr)
+	}
+	want := document(t, []byte(stdout))
+	if want["schema_version"] != 1.0 {
+		t.Errorf("schema_version %v", want["schema_version"])
+	}
+	delete(want, "schema_version")
+
+	url, terminate := up(t, "--model", model)
+	for _, path := range []string{"/livez", "/readyz"} {
+		if response, err := http.Get(url + path); err != nil || response.StatusCode != 200 {
+			t.Errorf("%s: %v, %v", path, response, err)
+		}
+	}
+	for _, order := range [][]string{{a, b}, {b, a}} {
+		status, answer := post(t, url, order...)
+		if diff := cmp.Diff(want, document(t, answer)); status != 200 || diff != "" {
+			t.Errorf("status %d (-command line +http)\n%s", status, diff)
+		}
+	}
+	status, answer := post(t, url, a, writeFile(t, filepath.Join(t.TempDir(), "x"), servetest.Object{Study: "9"}.Bytes(t)))
+	if doc := document(t, answer); status != 422 || doc["code"] != "two_studies" {
+		t.Errorf("two studies: status %d: %s", status, answer)
+	}
+	code, log := terminate()
+	if code != 0 {
+		t.Errorf("up: exit code %d", code)
+	}
+	for _, line := range []string{"msg=listening", "msg=ready", "msg=request", "msg=stopping", "study=" + serve.HashUID("1.2.3")} {
+		if !strings.Contains(log, line) {
+			t.Errorf("the log lacks %q:\n%s", line, log)
+		}
+	}
+	if strings.Contains(log, "1.2.3 ") || strings.Contains(log, "0.dcm") || strings.Contains(log, "DOE") {
+		t.Errorf("the log names the patient, the study or a file:\n%s", log)
+	}
+}
+
+// Two objects fused are the mean of both alone, through the real runtime.
+func TestClassify_FusesAsTheModelSays(t *testing.T) {
+	model, dir := modelFile(t), studyDir(t, "1.2.3")
+	classify := func(paths ...string) serve.Result {
+		t.Helper()
+		code, stdout, stderr := command(t, append([]string{"classify", "--json", "--model", model}, paths...)...)
+		var r serve.Result
+		if err := json.Unmarshal([]byte(stdout), &r); code != 0 || err != nil {
+			t.Fatalf("exit code %d, %v: %s", code, err, stderr)
+		}
+		return r
+	}
+	a, b := classify(filepath.Join(dir, "0.dcm")), classify(filepath.Join(dir, "1.dcm"))
+	both := classify(dir)
+	differ := 0
+	for label, p := range both.Probabilities {
+		mean := (float64(a.Probabilities[label]) + float64(b.Probabilities[label])) / 2
+		if d := float64(p) - mean; d > 1e-7 || d < -1e-7 { // both were rounded to float32
+			t.Errorf("%s: %v fused, %v and %v alone", label, p, a.Probabilities[label], b.Probabilities[label])
+		}
+		if a.Probabilities[label] != b.Probabilities[label] {
+			differ++
+		}
+	}
+	if len(both.Probabilities) != 14 || differ == 0 {
+		t.Errorf("%d probabilities, %d of them differ between the views", len(both.Probabilities), differ)
+	}
+	if diff := cmp.Diff([]serve.View{a.Views[0], b.Views[0]}, both.Views); diff != "" {
+		t.Errorf("a view among others gets another answer (-alone +together)\n%s", diff)
+	}
+}
+
+func TestClassify_ExitCodes(t *testing.T) {
+	model, study := modelFile(t), studyDir(t, "1.2.3")
+	whole := servetest.Object{}.Bytes(t)
+	dir := t.TempDir()
+	file := func(name string, data []byte) string { return writeFile(t, filepath.Join(dir, name), data) }
+	text := file("notes.txt", []byte("not DICOM"))
+	hidden := filepath.Dir(file("hidden/.DS_Store", nil))
+	file("hidden/DICOMDIR", nil)
+	dangling := filepath.Join(t.TempDir(), "dangling.dcm")
+	if err := os.Symlink("nowhere", dangling); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name   string
+		args   []string
+		code   int
+		stdout []string
+		stderr string
+	}{
+		{"a study", []string{study}, 0, []string{"study 1.2.3\n", "Atelectasis", "frontal", "view_position", "Research use only"}, ""},
+		{"one sent twice", []string{study, study}, 0, []string{"duplicate"}, ""},
+		{"one bad among good", []string{study, text}, 3, []string{"study 1.2.3", "not_dicom"}, "error: files refused: 1 of 3\n"},
+		{"dangling link among good", []string{study, filepath.Dir(dangling)}, 3, []string{"unreadable"}, "error: files refused: 1 of 3\n"},
+		{"not DICOM", []string{text}, 1, []string{"not_dicom"}, "error: no study can be classified; files refused: 1\nhint: "},
+		{"truncated", []string{file("cut.dcm", whole[:len(whole)-9])}, 1, []string{"truncated"}, "error: no study"},
+		{"compressed", []string{file("j.dcm", servetest.Object{Syntax: "1.2.840.10008.1.2.4.90"}.Bytes(t))}, 1,
+			[]string{"unsupported_transfer_syntax", "JPEG 2000"}, "error: no study"},
+		{"CT", []string{file("ct.dcm", servetest.Object{Modality: "CT"}.Bytes(t))}, 1, []string{"wrong_modality"}, "error: no study"},
+		{"knee", []string{file("knee.dcm", servetest.Object{BodyPart: "KNEE"}.Bytes(t))}, 1, []string{"not_chest"}, "error: no study"},
+		{"no file", []string{filepath.Join(dir, "nothing.dcm")}, 1, nil, "nothing.dcm: no such file or directory"},
+		{"empty folder", []string{hidden}, 1, nil, "error: classify: no file in"},
+		{"two studies", []string{study, studyDir(t, "4.5.6")}, 0, []string{"study 1.2.3\n", "study 4.5.6\n"}, ""},
+	} {
+		code, stdout, stderr := command(t, append([]string{"classify", "--model", model}, c.args...)...)
+		if code != c.code || !strings.Contains(stderr, c.stderr) || c.code == 0 && stderr != "" {
+			t.Errorf("%s: exit code %d, want %d: %s", c.name, code, c.code, stderr)
+		}
+		for _, part := range c.stdout {
+			if !strings.Contains(stdout, part) {
+				t.Errorf("%s: the output lacks %q:\n%s", c.name, part, stdout)
+			}
+		}
+	}
+}
+
+func TestClassify_SeveralStudiesAreOneDocument(t *testing.T) {
+	code, stdout, stderr := command(t, "classify", "--json", "--model", modelFile(t), studyDir(t, "4.5.6"), studyDir(t, "1.2.3"),
+		writeFile(t, filepath.Join(t.TempDir(), "x"), nil))
+	var doc struct {
+		SchemaVersion int `json:"schema_version"`
+		Studies       []serve.Result
+		Rejected      []serve.Rejection
+	}
+	if err := json.Unmarshal([]byte(stdout), &doc); err != nil {
+		t.Fatalf("exit code %d, %v: %s", code, err, stderr)
+	}
+	if code != 3 || doc.SchemaVersion != 1 || len(doc.Studies) != 2 || doc.Studies[0].StudyInstanceUID != "1.2.3" ||
+		len(doc.Rejected) != 1 || doc.Rejected[0].Code != "not_dicom" {
+		t.Errorf("exit code %d: %s", code, stdout)
+	}
+}
+
+func TestModel_Refused(t *testing.T) {
+	good := modelFile(t)
+	data, err := os.ReadFile(good)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cut := writeFile(t, filepath.Join(t.TempDir(), "cut.onnx"), data[:len(data)/2])
+	object := writeFile(t, filepath.Join(t.TempDir(), "a.dcm"), servetest.Object{}.Bytes(t))
+	for _, c := range []struct {
+		name, stderr string
+		args         []string
+	}{
+		{"missing", "no such file", []string{"classify", "--model", "nothing.onnx", object}},
+		{"cut off", "cut.onnx: ", []string{"classify", "--model", cut, object}},
+		{"cut off, by a server", "cut.onnx: ", []string{"up", "--listen", "127.0.0.1:0", "--model", cut}},
+		{"cut off, by its check", "cut.onnx: ", []string{"up", "--listen", "127.0.0.1:0", "--check", "--model", cut}},
+		{"no model at all", "a.dcm: ", []string{"doctor", "--model", object}},
+	} {
+		code, stdout, stderr := command(t, c.args...)
+		if code != 1 || !strings.Contains(stdout+stderr, c.stderr) || !strings.Contains(stderr, "\nhint: ") {
+			t.Errorf("%s: exit code %d: %s%s", c.name, code, stdout, stderr)
+		}
+	}
+	if code, stdout, stderr := command(t, "up", "--check", "--listen", "127.0.0.1:0", "--model", good); code != 0 || !strings.HasPrefix(stdout, "http://127.0.0.1:") {
+		t.Errorf("a good model: exit code %d: %s%s", code, stdout, stderr)
+	}
+	if code, stdout, stderr := command(t, "doctor", "--model", good); code != 0 || !strings.Contains(stdout, "found    model         test 1 (sha256 ") {
+		t.Errorf("doctor: exit code %d: %s%s", code, stdout, stderr)
+	}
+}

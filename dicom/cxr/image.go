@@ -1,0 +1,172 @@
+package cxr
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/mvmae/mvmae/dicom"
+	"github.com/mvmae/mvmae/dicom/codec"
+	"github.com/suyashkumar/dicom/pkg/tag"
+)
+
+// Image is one radiograph, ready to be packed or classified.
+type Image struct {
+	// Stored is the 8-bit picture, [StoredSize, StoredSize], row-major. Input makes the model's input of it.
+	Stored   []byte
+	View     View
+	Evidence Evidence
+	Flags    []string // Flag..., in the order of their declaration
+
+	// The identifiers as they are in the file, for grouping only: never log them. Empty for a picture.
+	StudyInstanceUID, SeriesInstanceUID, SOPInstanceUID, PatientID string
+
+	Rows, Columns     int    // of the file's image
+	BitsStored        int    // width of its stored values
+	Photometric       string // PhotometricInterpretation, or the kind of picture
+	TransferSyntaxUID string // empty for a picture
+}
+
+// The flags of an image: it was accepted, and this is worth knowing.
+const (
+	FlagColour       = "colour"        // the luma of a colour image was taken
+	FlagNoBodyPart   = "no_body_part"  // nothing in the header says that this is a chest
+	FlagViewConflict = "view_conflict" // another part of the header names another view than the one taken
+	FlagConstant     = "constant"      // all pixels have one value
+)
+
+// Refusal says why a file must not be classified. Code is stable; Detail holds no patient data.
+type Refusal struct{ Code, Detail string }
+
+func (r *Refusal) Error() string { return r.Code + ": " + r.Detail }
+
+// Hint is the cure, where there is one. Package hint finds it.
+func (r *Refusal) Hint() string {
+	switch r.Code {
+	case string(dicom.CodeNotDICOM):
+		return "give a DICOM Part 10 file, a PNG or a JPEG"
+	case string(dicom.CodeTruncated):
+		return "copy the file again: its end is missing"
+	case string(dicom.CodeUnsupportedSyntax):
+		return "store it uncompressed first, for instance with gdcmconv --raw or dcmdjpeg"
+	case CodeForProcessing:
+		return "send the image FOR PRESENTATION of the same exposure"
+	case CodeModality, CodeBodyPart, CodeNotImage:
+		return "only chest radiographs are read"
+	}
+	return ""
+}
+
+// The codes of this package; the other ones are dicom.Code.
+const (
+	CodeNotImage      = "not_an_image"      // a report, a presentation state, a key object selection
+	CodeModality      = "wrong_modality"    // no projection radiograph
+	CodeBodyPart      = "not_chest"         // the header names another body part
+	CodeForProcessing = "for_processing"    // raw detector data
+	CodePicture       = "malformed_picture" // neither a PNG nor a JPEG that can be decoded
+)
+
+// refusal turns the errors of package dicom into a Refusal.
+func refusal(err error) error {
+	var e *dicom.Error
+	if errors.As(err, &e) {
+		return &Refusal{string(e.Code), e.Detail}
+	}
+	return err
+}
+
+// Options is how files are read. Modalities are the ones accepted; nil means CR and DX. DR and RG, which older devices
+// write, can be added.
+type Options struct {
+	Recipe     Recipe
+	Limits     dicom.Limits
+	Modalities []string
+}
+
+// FromDICOM reads a Part 10 file. Its errors are of type [*Refusal].
+func FromDICOM(data []byte, r Recipe, lim dicom.Limits) (*Image, error) {
+	return Options{Recipe: r, Limits: lim}.FromDICOM(data)
+}
+
+// FromDICOM is the function of that name, with all options.
+func (o Options) FromDICOM(data []byte) (*Image, error) {
+	f, err := dicom.Parse(data, o.Limits)
+	if err != nil {
+		return nil, refusal(err)
+	}
+	named, err := fitness(f.Header, o.Modalities)
+	if err != nil {
+		return nil, err
+	}
+	pixels, err := f.Pixels()
+	if err != nil {
+		return nil, refusal(err)
+	}
+	plane, err := codec.Decode(pixels)
+	if err != nil {
+		return nil, refusal(err)
+	}
+	img, err := o.Recipe.image(plane, f.Header)
+	if err != nil {
+		return nil, refusal(err)
+	}
+	var conflict bool
+	img.View, img.Evidence, conflict = viewOf(f.Header)
+	if conflict {
+		img.Flags = append([]string{FlagViewConflict}, img.Flags...)
+	}
+	if !named {
+		img.Flags = append([]string{FlagNoBodyPart}, img.Flags...)
+	}
+	img.StudyInstanceUID = f.String(tag.StudyInstanceUID)
+	img.SeriesInstanceUID = f.String(tag.SeriesInstanceUID)
+	img.SOPInstanceUID = f.String(tag.SOPInstanceUID)
+	img.PatientID = f.String(tag.PatientID)
+	img.Photometric, img.TransferSyntaxUID = pixels.Photometric, f.TransferSyntaxUID
+	return img, nil
+}
+
+// image applies the recipe to a plane. h is nil for a picture.
+func (r Recipe) image(p *codec.Plane, h dicom.Header) (*Image, error) {
+	table, constant, err := r.table(p, h)
+	if err != nil {
+		return nil, err
+	}
+	img := &Image{Stored: store(p, table, r.Fit), View: Unknown, Evidence: EvidenceNone,
+		Rows: p.Rows, Columns: p.Columns, BitsStored: p.BitsStored()}
+	if p.Colour {
+		img.Flags = append(img.Flags, FlagColour)
+	}
+	if constant {
+		img.Flags = append(img.Flags, FlagConstant)
+	}
+	return img, nil
+}
+
+// Recipe is how stored values become the stored picture. See the package's documentation.
+type Recipe struct {
+	Name string // "mimic" or "display"
+	Fit  bool   // keep the aspect ratio
+}
+
+// The recipes by name.
+var (
+	Mimic   = Recipe{Name: "mimic"}
+	Display = Recipe{Name: "display"}
+)
+
+// ParseRecipe reads what String writes: "mimic", "display", either with "+fit".
+func ParseRecipe(s string) (Recipe, error) {
+	name, fit := strings.CutSuffix(s, "+fit")
+	if name != Mimic.Name && name != Display.Name {
+		return Recipe{}, fmt.Errorf("recipe %q is none of mimic, display, mimic+fit, display+fit", s)
+	}
+	return Recipe{name, fit}, nil
+}
+
+func (r Recipe) String() string {
+	if r.Fit {
+		return r.Name + "+fit"
+	}
+	return r.Name
+}

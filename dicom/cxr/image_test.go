@@ -1,0 +1,349 @@
+package cxr
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"image"
+	"image/color"
+	"image/jpeg"
+	"image/png"
+	"math/big"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/suyashkumar/dicom/pkg/tag"
+
+	"github.com/mvmae/mvmae/dicom"
+)
+
+func TestMimic_MatchesThePlainReferenceByteForByte(t *testing.T) {
+	for i, c := range []struct {
+		rows, columns, lo, hi, bits int
+		photometric, syntax         string
+		fit                         bool
+	}{
+		{301, 263, 0, 4095, 12, "MONOCHROME2", dicom.ExplicitVRLittleEndian, false},
+		{263, 301, 100, 900, 10, "MONOCHROME1", dicom.ImplicitVRLittleEndian, false},
+		{512, 256, 0, 255, 8, "MONOCHROME2", dicom.ExplicitVRLittleEndian, false}, // an axis as it is, one halved: many ties
+		{257, 511, -2048, 2047, 12, "MONOCHROME2", dicom.ExplicitVRBigEndian, false},
+		{300, 411, 0, 65535, 16, "MONOCHROME1", dicom.DeflatedExplicitVRLittleEndian, true},
+		{411, 300, -32768, 32767, 16, "MONOCHROME2", dicom.ExplicitVRBigEndian, true},
+		{37, 91, 0, 4095, 12, "MONOCHROME1", dicom.ExplicitVRLittleEndian, false}, // enlarged
+		{91, 37, 0, 255, 8, "MONOCHROME2", dicom.ExplicitVRLittleEndian, true},    // enlarged and cut
+		{300, 100, 0, 255, 8, "MONOCHROME2", dicom.ImplicitVRLittleEndian, false}, // one axis shrinks, one grows
+		{1, 1, 7, 7, 8, "MONOCHROME1", dicom.ExplicitVRLittleEndian, true},
+	} {
+		p := randomPicture(uint64(i), c.rows, c.columns, c.lo, c.hi)
+		file := encode(t, c.syntax, chest(p, c.bits, c.lo < 0, c.photometric))
+		img, err := FromDICOM(file, Recipe{"mimic", c.fit}, dicom.DefaultLimits())
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := plainStored(plainMimic(p, c.photometric == "MONOCHROME1"), c.fit)
+		if !bytes.Equal(want, img.Stored) {
+			t.Errorf("%+v: the stored pictures differ: %s", c, difference(want, img.Stored))
+		}
+	}
+}
+
+func difference(want, got []byte) string {
+	n, largest := 0, 0
+	for i := range want {
+		if d := int(got[i]) - int(want[i]); d != 0 {
+			n++
+			largest = max(largest, d, -d)
+		}
+	}
+	return fmt.Sprintf("%d of %d bytes, by up to %d", n, len(want), largest)
+}
+
+// Apart from its place after the stretch, where the darkest level is always 0.
+func TestEqualise_IsOpenCVsRule(t *testing.T) {
+	for name, p := range map[string]picture{
+		"starts at 40":  randomPicture(4, 50, 70, 40, 230),
+		"one level":     randomPicture(4, 5, 7, 77, 77),
+		"two levels":    {1, 5, []int{3, 3, 250, 3, 250}},
+		"one dark spot": {1, 4, []int{9, 10, 10, 10}},
+	} {
+		var levels [256]uint32
+		for _, v := range p.values {
+			levels[v]++
+		}
+		table := equalise(levels)
+		got := picture{p.rows, p.columns, nil}
+		for _, v := range p.values {
+			got.values = append(got.values, int(table[v]))
+		}
+		if diff := cmp.Diff(plainEqualise(p).values, got.values); diff != "" {
+			t.Errorf("%s (-want +got)\n%s", name, diff)
+		}
+	}
+}
+
+// A constant image has nothing to stretch and nothing to equalise: black, and white when low values are bright.
+func TestMimic_ConstantImage(t *testing.T) {
+	for photometric, want := range map[string]byte{"MONOCHROME2": 0, "MONOCHROME1": 255} {
+		img := mustRead(t, Mimic, chest(randomPicture(1, 20, 30, 900, 900), 12, false, photometric))
+		if !bytes.Equal(img.Stored, bytes.Repeat([]byte{want}, StoredSize*StoredSize)) {
+			t.Errorf("%s: not all %d", photometric, want)
+		}
+		if diff := cmp.Diff([]string{FlagConstant}, img.Flags); diff != "" {
+			t.Errorf("%s: flags (-want +got)\n%s", photometric, diff)
+		}
+	}
+}
+
+func TestMimic_RescaleWindowAndPaddingAreIgnored(t *testing.T) {
+	plain := chest(randomPicture(3, 60, 50, 0, 4095), 12, false, "MONOCHROME2")
+	dressed := with(plain,
+		dicom.Element{Tag: tag.RescaleSlope, Value: "2"}, dicom.Element{Tag: tag.RescaleIntercept, Value: "-1000"},
+		dicom.Element{Tag: tag.WindowCenter, Value: "100"}, dicom.Element{Tag: tag.WindowWidth, Value: "10"},
+		dicom.Element{Tag: tag.PixelPaddingValue, VR: "US", Value: 0},
+		dicom.Element{Tag: tag.PresentationLUTShape, Value: "INVERSE"})
+	if !bytes.Equal(mustRead(t, Mimic, plain).Stored, mustRead(t, Mimic, dressed).Stored) {
+		t.Error("the stored pictures differ")
+	}
+}
+
+func TestFromDICOM_WhatIsInTheImage(t *testing.T) {
+	img := mustRead(t, Display, chest(randomPicture(1, 20, 30, 0, 900), 10, false, "MONOCHROME1"))
+	img.Stored = nil
+	want := &Image{View: Frontal, Evidence: EvidenceViewPosition, StudyInstanceUID: "1.2.3", SeriesInstanceUID: "1.2.3.1",
+		SOPInstanceUID: "1.2.3.4", PatientID: "P1", Rows: 20, Columns: 30, BitsStored: 10, Photometric: "MONOCHROME1",
+		TransferSyntaxUID: dicom.ExplicitVRLittleEndian}
+	if diff := cmp.Diff(want, img); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+}
+
+func TestFromDICOM_ColourAndFlagsInOrder(t *testing.T) {
+	elems := with(chest(randomPicture(1, 10, 30, 0, 255), 8, false, "RGB"),
+		dicom.Element{Tag: tag.SamplesPerPixel, VR: "US", Value: 3}, dicom.Element{Tag: tag.Columns, VR: "US", Value: 10},
+		dicom.Element{Tag: tag.PlanarConfiguration, VR: "US", Value: 0}, dicom.Element{Tag: tag.BodyPartExamined, VR: "CS", Value: ""},
+		dicom.Element{Tag: tag.SeriesDescription, VR: "LO", Value: "lat"})
+	img := mustRead(t, Display, elems)
+	if diff := cmp.Diff([]string{FlagNoBodyPart, FlagViewConflict, FlagColour}, img.Flags); diff != "" {
+		t.Errorf("flags (-want +got)\n%s", diff)
+	}
+}
+
+// Train/serve equality: a data set's picture and the DICOM object of the same pixels are the same to the model.
+func TestFromPicture_SameAsDICOM(t *testing.T) {
+	for _, c := range []struct{ bits, rows, columns int }{{8, 301, 257}, {16, 301, 257}, {8, 100, 300}, {16, 99, 77}} {
+		p := randomPicture(uint64(c.bits), c.rows, c.columns, 3, 1<<c.bits-30)
+		var img image.Image
+		gray8, gray16 := image.NewGray(image.Rect(0, 0, c.columns, c.rows)), image.NewGray16(image.Rect(0, 0, c.columns, c.rows))
+		for i, v := range p.values {
+			if img = gray8; c.bits == 8 {
+				gray8.Pix[i] = byte(v)
+			} else {
+				img = gray16
+				binary.BigEndian.PutUint16(gray16.Pix[2*i:], uint16(v))
+			}
+		}
+		for _, recipe := range []Recipe{Mimic, Display, {"mimic", true}, {"display", true}} {
+			fromPNG, err := FromPicture(encodePNG(t, img), recipe)
+			if err != nil {
+				t.Fatal(err)
+			}
+			fromDICOM := mustRead(t, recipe, chest(p, c.bits, false, "MONOCHROME2"))
+			if !bytes.Equal(fromPNG.Stored, fromDICOM.Stored) {
+				t.Errorf("%d bits, %s: the stored pictures differ: %s", c.bits, recipe, difference(fromPNG.Stored, fromDICOM.Stored))
+			}
+			a, b := make([]float32, CropSize*CropSize), make([]float32, CropSize*CropSize)
+			Input(fromPNG.Stored, CropSize, a)
+			Input(fromDICOM.Stored, CropSize, b)
+			if diff := cmp.Diff(a, b); diff != "" {
+				t.Errorf("%d bits, %s: the inputs differ", c.bits, recipe)
+			}
+			if fromPNG.View != Unknown || fromPNG.Evidence != EvidenceNone || fromPNG.Rows != c.rows || fromPNG.Columns != c.columns {
+				t.Errorf("%+v", fromPNG)
+			}
+		}
+	}
+}
+
+func encodePNG(t testing.TB, img image.Image) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	if err := png.Encode(&b, img); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// Gray values written as colour, with a palette or under transparency are the same gray values.
+func TestFromPicture_GrayInAnyFormat(t *testing.T) {
+	p := randomPicture(5, 40, 50, 0, 255)
+	bounds := image.Rect(0, 0, 50, 40)
+	gray, rgba, nrgba, deep := image.NewGray(bounds), image.NewRGBA(bounds), image.NewNRGBA(bounds), image.NewNRGBA64(bounds)
+	palette := make(color.Palette, 256)
+	for i := range palette {
+		palette[i] = color.Gray{uint8(255 - i)}
+	}
+	paletted := image.NewPaletted(bounds, palette)
+	for i, v := range p.values {
+		x, y, u := i%50, i/50, uint8(v)
+		gray.SetGray(x, y, color.Gray{u})
+		rgba.SetRGBA(x, y, color.RGBA{u, u, u, 255})
+		nrgba.SetNRGBA(x, y, color.NRGBA{u, u, u, uint8(i)}) // transparent in all degrees
+		w := uint16(u) * 0x101
+		deep.SetNRGBA64(x, y, color.NRGBA64{w, w, w, uint16(i)})
+		paletted.SetColorIndex(x, y, 255-u)
+	}
+	want, err := FromPicture(encodePNG(t, gray), Mimic)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(want.Flags) != 0 {
+		t.Errorf("gray: flags %v", want.Flags)
+	}
+	for name, img := range map[string]image.Image{"RGB": rgba, "RGBA": nrgba, "RGBA of 16 bits": deep, "palette": paletted} {
+		got, err := FromPicture(encodePNG(t, img), Mimic)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if !bytes.Equal(want.Stored, got.Stored) {
+			t.Errorf("%s: the stored pictures differ: %s", name, difference(want.Stored, got.Stored))
+		}
+		if diff := cmp.Diff([]string{FlagColour}, got.Flags); diff != "" {
+			t.Errorf("%s: flags (-want +got)\n%s", name, diff)
+		}
+	}
+}
+
+// JPEG pads its pixels to blocks: sizes that are no multiple of 8 must not show that. A gray JPEG and a colour JPEG decode
+// to what the standard library says of each pixel.
+func TestFromPicture_JPEG(t *testing.T) {
+	p := randomPicture(6, 61, 45, 0, 255)
+	gray, colour := image.NewGray(image.Rect(0, 0, 45, 61)), image.NewRGBA(image.Rect(0, 0, 45, 61))
+	for i, v := range p.values {
+		gray.Pix[i] = byte(v)
+		colour.SetRGBA(i%45, i/45, color.RGBA{byte(v), byte(255 - v), byte(i), 255})
+	}
+	for _, img := range []image.Image{gray, colour} {
+		var b bytes.Buffer
+		if err := jpeg.Encode(&b, img, nil); err != nil {
+			t.Fatal(err)
+		}
+		decoded, err := jpeg.Decode(bytes.NewReader(b.Bytes()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		plain := picture{61, 45, nil}
+		for i := range p.values {
+			switch at := decoded.At(i%45, i/45).(type) {
+			case color.Gray:
+				plain.values = append(plain.values, int(at.Y))
+			case color.YCbCr:
+				plain.values = append(plain.values, int(at.Y))
+			}
+		}
+		got, err := FromPicture(b.Bytes(), Mimic)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := plainStored(plainMimic(plain, false), false); !bytes.Equal(want, got.Stored) {
+			t.Errorf("%T: the stored pictures differ: %s", img, difference(want, got.Stored))
+		}
+	}
+}
+
+func TestFromPicture_Refuses(t *testing.T) {
+	good := encodePNG(t, image.NewGray(image.Rect(0, 0, 9, 9)))
+	huge := bytes.Clone(good)
+	copy(huge[16:], "\x00\x00\xff\xff\x00\x00\xff\xff") // IHDR's width and height
+	huge = append(huge[:29:29], binary.BigEndian.AppendUint32(nil, crc32.ChecksumIEEE(huge[12:29]))...)
+	huge = append(huge, good[33:]...)
+	for _, c := range []struct {
+		name string
+		data []byte
+		code string
+	}{
+		{"empty", nil, CodePicture},
+		{"text", []byte("hello"), CodePicture},
+		{"cut", good[:len(good)-20], CodePicture},
+		{"cut JPEG", []byte("\xff\xd8\xff\xe0"), CodePicture},
+		{"huge", huge, string(dicom.CodeTooLarge)},
+	} {
+		_, err := FromPicture(c.data, Mimic)
+		var r *Refusal
+		if !errors.As(err, &r) || r.Code != c.code {
+			t.Errorf("%s: %v, want code %s", c.name, err, c.code)
+		}
+	}
+}
+
+func TestRecipe_NamesRoundTrip(t *testing.T) {
+	for _, name := range []string{"mimic", "display", "mimic+fit", "display+fit"} {
+		r, err := ParseRecipe(name)
+		if err != nil || r.String() != name {
+			t.Errorf("%s: %v, %v", name, r, err)
+		}
+	}
+	for _, name := range []string{"", "fit", "Mimic", "mimic+", "mimic+fit+fit"} {
+		if r, err := ParseRecipe(name); err == nil {
+			t.Errorf("%q is read as %v", name, r)
+		}
+	}
+	if _, err := FromPicture(encodePNG(t, image.NewGray(image.Rect(0, 0, 9, 9))), Recipe{}); err == nil {
+		t.Error("the zero recipe is not refused")
+	}
+}
+
+func TestInput_FullSizeIsTheMiddleDividedBy255(t *testing.T) {
+	stored := make([]byte, StoredSize*StoredSize)
+	for i := range stored {
+		stored[i] = byte(i*7 + i/StoredSize)
+	}
+	got := make([]float32, CropSize*CropSize)
+	Input(stored, CropSize, got)
+	for i, v := range got {
+		y, x := i/CropSize, i%CropSize
+		if want := float32(stored[(y+16)*StoredSize+x+16]) / 255; v != want {
+			t.Fatalf("(%d,%d): %v, want %v", y, x, v, want)
+		}
+	}
+}
+
+func TestInput_OtherSizesAreExact(t *testing.T) {
+	p := randomPicture(9, StoredSize, StoredSize, 0, 255)
+	stored, middle := make([]byte, len(p.values)), picture{CropSize, CropSize, nil}
+	for i, v := range p.values {
+		stored[i] = byte(v)
+		if y, x := i/StoredSize-16, i%StoredSize-16; min(x, y) >= 0 && max(x, y) < CropSize {
+			middle.values = append(middle.values, v)
+		}
+	}
+	for _, size := range []int{1, 32, 96, 223, 230} {
+		got := make([]float32, size*size)
+		Input(stored, size, got)
+		numerators, denominator := plainResize(middle, size, size, 0, 0, size)
+		for i, n := range numerators {
+			want, _ := big.NewRat(n, 255*denominator).Float32()
+			if got[i] != want {
+				t.Fatalf("size %d, output %d: %v, want %v", size, i, got[i], want)
+			}
+		}
+	}
+}
+
+func BenchmarkFromDICOM_3000x2500x16(b *testing.B) {
+	file := encode(b, dicom.ExplicitVRLittleEndian, chest(randomPicture(1, 3000, 2500, 0, 65535), 16, false, "MONOCHROME1"))
+	input := make([]float32, CropSize*CropSize)
+	b.ReportAllocs()
+	n := 0
+	for b.Loop() {
+		img, err := FromDICOM(file, Mimic, dicom.DefaultLimits())
+		if err != nil {
+			b.Fatal(err)
+		}
+		Input(img.Stored, CropSize, input)
+		n++
+	}
+	b.ReportMetric(float64(b.Elapsed().Milliseconds())/float64(n), "ms/image")
+}

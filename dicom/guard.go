@@ -1,0 +1,322 @@
+package dicom
+
+import (
+	"bytes"
+	"compress/flate"
+	"encoding/binary"
+	"errors"
+	"io"
+	"strings"
+
+	"github.com/suyashkumar/dicom/pkg/tag"
+)
+
+const (
+	preambleBytes = 128
+	magic         = "DICM"
+	itemGroup     = 0xfffe
+	// maxValueBytes is the longest value that the parser is given. The largest lookup table (64 Ki entries of 16 bits)
+	// is an eighth of it.
+	maxValueBytes = 1 << 20
+)
+
+// encoding is how the elements of a data set are laid out (PS3.5 annex A).
+type encoding struct {
+	order    byteOrder
+	implicit bool
+}
+
+// layout is what the guard found in a file.
+type layout struct {
+	syntax string
+	enc    encoding
+	header []byte // the top-level elements to parse, joined: a part of the data set, encoded as enc says
+	pixels []byte // the value of the top-level PixelData
+	vr     string // and its VR
+	found  bool   // whether there is a PixelData
+}
+
+// inspect walks data before anything else reads it.
+func inspect(data []byte, lim Limits) (*layout, error) {
+	if len(data) > lim.MaxBytes {
+		return nil, refuse(CodeTooLarge, "the file has %d bytes, the limit is %d", len(data), lim.MaxBytes)
+	}
+	if len(data) < preambleBytes+len(magic) || string(data[preambleBytes:preambleBytes+len(magic)]) != magic {
+		return nil, refuse(CodeNotDICOM, "no %q after a preamble of %d bytes", magic, preambleBytes)
+	}
+	g := &guard{data: data, lim: lim}
+	syntax, pos, err := g.meta()
+	if err != nil {
+		return nil, err
+	}
+	lay := &layout{syntax: syntax, enc: encoding{order: binary.LittleEndian}}
+	switch syntax {
+	case ExplicitVRLittleEndian:
+	case ImplicitVRLittleEndian:
+		lay.enc.implicit = true
+	case ExplicitVRBigEndian:
+		lay.enc.order = binary.BigEndian
+	case DeflatedExplicitVRLittleEndian:
+		if g.data, err = inflate(data[pos:], lim.MaxBytes); err != nil {
+			return nil, err
+		}
+		pos = 0
+	default:
+		return nil, refuseSyntax(syntax)
+	}
+	return lay, g.dataset(lay, pos)
+}
+
+func refuseSyntax(syntax string) error {
+	if name := SyntaxName(syntax); name != "" {
+		return refuse(CodeUnsupportedSyntax, "%s (%s)", name, syntax)
+	}
+	return refuse(CodeUnsupportedSyntax, "unknown transfer syntax %.64q", syntax)
+}
+
+func inflate(deflated []byte, limit int) ([]byte, error) {
+	var out bytes.Buffer
+	_, err := out.ReadFrom(io.LimitReader(flate.NewReader(bytes.NewReader(deflated)), int64(limit)+1))
+	switch {
+	case out.Len() > limit:
+		return nil, refuse(CodeTooLarge, "the data set inflates to more than %d bytes", limit)
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return nil, refuse(CodeTruncated, "the deflated data set is cut off")
+	case err != nil:
+		return nil, &Error{CodeMalformed, "the data set is not a deflate stream", err}
+	}
+	return out.Bytes(), nil
+}
+
+type guard struct {
+	data  []byte
+	lim   Limits
+	count int // elements and items so far
+	// opaque is set when the parser would misread the element at hand, or something in it, though it is sound: such a
+	// top-level element is left out.
+	opaque bool
+}
+
+// meta walks group 2, which is always explicit VR little endian, and returns the transfer syntax and the place of the data
+// set. The group's own length is not relied on: it is often wrong.
+func (g *guard) meta() (syntax string, pos int, err error) {
+	enc := encoding{order: binary.LittleEndian}
+	pos = preambleBytes + len(magic)
+	for len(g.data)-pos >= 2 && binary.LittleEndian.Uint16(g.data[pos:]) == tag.MetadataGroup {
+		h, err := g.head(pos, len(g.data), enc)
+		if err != nil {
+			return "", 0, err
+		}
+		if pos, err = g.value(h, len(g.data), enc, 0); err != nil {
+			return "", 0, err
+		}
+		if h.tag == tag.TransferSyntaxUID {
+			syntax = strings.Trim(string(g.data[h.value:pos]), " \x00")
+		}
+	}
+	if syntax == "" {
+		return "", 0, refuse(CodeMalformed, "the file meta information names no transfer syntax")
+	}
+	return syntax, pos, nil
+}
+
+// dataset walks the top level up to the pixels. What follows them (padding, signatures) is not read.
+func (g *guard) dataset(lay *layout, pos int) error {
+	for pos < len(g.data) {
+		h, err := g.head(pos, len(g.data), lay.enc)
+		if err != nil {
+			return err
+		}
+		if h.tag == tag.PixelData && h.undefined {
+			return refuse(CodeMalformed, "encapsulated pixels under a native transfer syntax")
+		}
+		g.opaque = false
+		end, err := g.value(h, len(g.data), lay.enc, 0)
+		if err != nil {
+			return err
+		}
+		if h.tag == tag.PixelData {
+			lay.pixels, lay.vr, lay.found = g.data[h.value:end:end], h.vr, true
+			return nil
+		}
+		// Private elements, overlays and curves are nothing to this project; group 6 and below are not of a data set.
+		standard := h.tag.Group%2 == 0 && h.tag.Group >= 0x0008 && h.tag.Group < 0x5000
+		if standard && !g.opaque && end-h.value <= maxValueBytes {
+			if len(lay.header)+end-pos > g.lim.MaxHeaderBytes {
+				return refuse(CodeTooLarge, "the header has more than %d bytes", g.lim.MaxHeaderBytes)
+			}
+			lay.header = append(lay.header, g.data[pos:end]...)
+		}
+		pos = end
+	}
+	return nil
+}
+
+// head is the tag, VR and length of an element.
+type head struct {
+	tag       tag.Tag
+	vr        string
+	value     int // where the value starts
+	length    int
+	undefined bool
+}
+
+func (h head) delimits(t tag.Tag) bool { return h.tag == t && h.length == 0 && !h.undefined }
+
+func (g *guard) head(pos, end int, enc encoding) (head, error) {
+	if g.count++; g.count > g.lim.MaxElements {
+		return head{}, refuse(CodeTooLarge, "more than %d elements", g.lim.MaxElements)
+	}
+	if end-pos < 8 {
+		return head{}, g.short(end, "an element")
+	}
+	b := g.data[pos:end]
+	h := head{tag: tag.Tag{Group: enc.order.Uint16(b), Element: enc.order.Uint16(b[2:])}, value: pos + 8}
+	length := enc.order.Uint32(b[4:])
+	switch {
+	case h.tag.Group == itemGroup: // items and delimiters have no VR in any transfer syntax (PS3.5 7.5)
+	case enc.implicit:
+		h.vr = implicitVR(h.tag)
+	default:
+		if h.vr = string(b[4:6]); !isKnownVR(h.vr) {
+			return head{}, refuse(CodeMalformed, "element %s: no such VR", h.tag)
+		}
+		if !isLongVR(h.vr) {
+			length = uint32(enc.order.Uint16(b[6:]))
+			break
+		}
+		if len(b) < 12 {
+			return head{}, g.short(end, "element "+h.tag.String())
+		}
+		length, h.value = enc.order.Uint32(b[8:]), pos+12
+	}
+	h.undefined = length == undefinedLength
+	if !h.undefined {
+		if int64(length) > int64(end-h.value) {
+			return head{}, g.short(end, "element "+h.tag.String())
+		}
+		h.length = int(length)
+	}
+	return h, nil
+}
+
+// short is the refusal of an object that runs past end: the file's own, or that of the item around it.
+func (g *guard) short(end int, object string) error {
+	if end == len(g.data) {
+		return refuse(CodeTruncated, "%s runs past the end of the file", object)
+	}
+	return refuse(CodeMalformed, "%s runs past the end of its item", object)
+}
+
+// implicitVR is the VR that the parser takes, so that both see the same sequences.
+func implicitVR(t tag.Tag) string {
+	info, err := tag.Find(t)
+	switch {
+	case err != nil:
+		return "UN"
+	case t == tag.PixelData || t == tag.OverlayData:
+		return "OW"
+	}
+	return info.VRs[0]
+}
+
+// value checks what is in an element, to the given depth of nesting, and returns the place after it.
+func (g *guard) value(h head, end int, enc encoding, depth int) (int, error) {
+	switch {
+	case h.tag.Group == itemGroup:
+		return 0, refuse(CodeMalformed, "%s outside a sequence", h.tag)
+	case h.vr == "SQ":
+		return g.sequence(h, end, enc, depth+1)
+	case !h.undefined:
+		g.opaque = g.opaque || misread(h)
+		return h.value + h.length, nil
+	case h.vr == "UN" && enc.implicit:
+		return g.sequence(h, end, enc, depth+1)
+	case h.vr == "UN": // PS3.5 6.2.2: a sequence of unknown VR, implicit VR little endian inside
+		g.opaque = true
+		return g.sequence(h, end, encoding{binary.LittleEndian, true}, depth+1)
+	case h.vr == "OB" || h.vr == "OW":
+		g.opaque = true
+		return g.fragments(h, end, enc)
+	}
+	return 0, refuse(CodeMalformed, "element %s: VR %s of undefined length", h.tag, h.vr)
+}
+
+// misread says whether the parser stumbles over an element: a value that is no whole number of its units, a 16-bit length
+// of FFFFH, which it takes for undefined, or a VR newer than it.
+func misread(h head) bool {
+	unit := 1
+	switch h.vr {
+	case "SV", "UV", "OV":
+		return true
+	case "US", "SS", "AT", "OW":
+		unit = 2
+	case "UL", "SL", "FL":
+		unit = 4
+	case "FD":
+		unit = 8
+	}
+	return h.length%unit != 0 || h.length == 0xffff
+}
+
+func (g *guard) sequence(h head, end int, enc encoding, depth int) (int, error) {
+	if depth > g.lim.MaxDepth {
+		return 0, refuse(CodeTooLarge, "element %s: sequences nested deeper than %d", h.tag, g.lim.MaxDepth)
+	}
+	pos := h.value
+	if !h.undefined {
+		end = pos + h.length
+	}
+	for h.undefined || pos < end {
+		it, err := g.head(pos, end, enc)
+		switch {
+		case err != nil:
+			return 0, err
+		case h.undefined && it.delimits(tag.SequenceDelimitationItem):
+			return it.value, nil
+		case it.tag != tag.Item:
+			return 0, refuse(CodeMalformed, "element %s: %s in place of an item", h.tag, it.tag)
+		}
+		if pos, err = g.elements(it, end, enc, depth); err != nil {
+			return 0, err
+		}
+	}
+	return pos, nil
+}
+
+// elements walks the elements of an item.
+func (g *guard) elements(it head, end int, enc encoding, depth int) (int, error) {
+	pos := it.value
+	if !it.undefined {
+		end = pos + it.length
+	}
+	for it.undefined || pos < end {
+		h, err := g.head(pos, end, enc)
+		if err != nil {
+			return 0, err
+		}
+		if it.undefined && h.delimits(tag.ItemDelimitationItem) {
+			return h.value, nil
+		}
+		if pos, err = g.value(h, end, enc, depth); err != nil {
+			return 0, err
+		}
+	}
+	return pos, nil
+}
+
+// fragments walks an encapsulated value: items of defined length up to a delimiter (PS3.5 A.4).
+func (g *guard) fragments(h head, end int, enc encoding) (int, error) {
+	for pos := h.value; ; {
+		it, err := g.head(pos, end, enc)
+		switch {
+		case err != nil:
+			return 0, err
+		case it.delimits(tag.SequenceDelimitationItem):
+			return it.value, nil
+		case it.tag != tag.Item || it.undefined:
+			return 0, refuse(CodeMalformed, "element %s: no fragment where one should be", h.tag)
+		}
+		pos = it.value + it.length
+	}
+}

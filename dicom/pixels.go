@@ -1,0 +1,102 @@
+package dicom
+
+import (
+	"strings"
+
+	"github.com/suyashkumar/dicom/pkg/tag"
+)
+
+// Pixels describes the native pixels of an image (PS3.3 C.7.6.3, PS3.5 8): checked against each other and against the
+// bytes that are there.
+type Pixels struct {
+	Rows, Columns   int
+	Frames          int
+	SamplesPerPixel int
+	BitsAllocated   int // 8, 16, or 32 and 64, which no codec here decodes
+	BitsStored      int
+	HighBit         int
+	Signed          bool
+	Planar          bool   // colour by plane
+	Photometric     string // PhotometricInterpretation, upper case
+	BigEndian       bool
+	// Words: the bytes are 16-bit words (VR OW), so that 8-bit pixels of a big-endian file come in swapped pairs.
+	Words bool
+	// Data is all frames, a part of the bytes that were parsed.
+	Data []byte
+}
+
+// FrameBytes is the size of one frame. 4:2:2 colour has two samples per pixel (PS3.3 C.7.6.3.1.2).
+func (p *Pixels) FrameBytes() int {
+	samples := p.SamplesPerPixel
+	if p.Photometric == "YBR_FULL_422" {
+		samples = 2
+	}
+	return p.Rows * p.Columns * samples * (p.BitsAllocated / 8)
+}
+
+// Pixels returns the description of the image's pixels, or an [*Error] saying what is wrong with it.
+func (f *File) Pixels() (*Pixels, error) {
+	if !f.lay.found || len(f.lay.pixels) == 0 {
+		return nil, refuse(CodeNoPixelData, "no PixelData")
+	}
+	p := &Pixels{Frames: 1, Data: f.lay.pixels, Words: f.lay.vr == "OW", BigEndian: f.TransferSyntaxUID == ExplicitVRBigEndian}
+	for _, a := range []struct {
+		name  string
+		tag   tag.Tag
+		value *int
+	}{
+		{"Rows", tag.Rows, &p.Rows}, {"Columns", tag.Columns, &p.Columns},
+		{"SamplesPerPixel", tag.SamplesPerPixel, &p.SamplesPerPixel},
+		{"BitsAllocated", tag.BitsAllocated, &p.BitsAllocated}, {"BitsStored", tag.BitsStored, &p.BitsStored},
+	} {
+		var ok bool
+		if *a.value, ok = f.Int(a.tag); !ok {
+			return nil, refuse(CodeMalformed, "no %s", a.name)
+		}
+		if *a.value <= 0 {
+			return nil, refuse(CodeMalformed, "%s is %d", a.name, *a.value)
+		}
+	}
+	p.HighBit = p.BitsStored - 1 // as it is in nearly all files; some leave it out
+	if v, ok := f.Int(tag.HighBit); ok {
+		p.HighBit = v
+	}
+	representation, _ := f.Int(tag.PixelRepresentation)
+	p.Signed = representation == 1
+	planar, _ := f.Int(tag.PlanarConfiguration)
+	p.Planar = planar == 1 && p.SamplesPerPixel > 1
+	p.Photometric = strings.ToUpper(f.String(tag.PhotometricInterpretation))
+	if len(f.Strings(tag.NumberOfFrames)) > 0 {
+		p.Frames, _ = f.Int(tag.NumberOfFrames)
+	}
+	if err := p.check(f.lim); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+func (p *Pixels) check(lim Limits) error {
+	switch {
+	case p.Photometric == "":
+		return refuse(CodeMalformed, "no PhotometricInterpretation")
+	case p.Rows*p.Columns > lim.MaxPixels:
+		return refuse(CodeTooLarge, "%d x %d pixels, the limit is %d", p.Rows, p.Columns, lim.MaxPixels)
+	case p.Frames < 1:
+		return refuse(CodeMalformed, "NumberOfFrames is no positive number")
+	case p.Frames > lim.MaxFrames:
+		return refuse(CodeTooLarge, "%d frames, the limit is %d", p.Frames, lim.MaxFrames)
+	case p.SamplesPerPixel != 1 && p.SamplesPerPixel != 3:
+		return refuse(CodeUnsupportedPixels, "%d samples per pixel", p.SamplesPerPixel)
+	case p.BitsAllocated != 8 && p.BitsAllocated != 16 && p.BitsAllocated != 32 && p.BitsAllocated != 64:
+		return refuse(CodeUnsupportedPixels, "%d bits allocated", p.BitsAllocated)
+	case p.BitsStored > p.BitsAllocated:
+		return refuse(CodeMalformed, "%d bits stored in %d allocated", p.BitsStored, p.BitsAllocated)
+	case p.HighBit >= p.BitsAllocated || p.HighBit < p.BitsStored-1:
+		return refuse(CodeMalformed, "HighBit is %d with %d bits stored in %d", p.HighBit, p.BitsStored, p.BitsAllocated)
+	}
+	if want := p.FrameBytes() * p.Frames; len(p.Data) < want {
+		return refuse(CodeTruncated, "%d bytes of pixels where %d frames of %d x %d need %d",
+			len(p.Data), p.Frames, p.Rows, p.Columns, want)
+	}
+	return nil
+}
