@@ -1,0 +1,278 @@
+package serve
+
+import (
+	"archive/zip"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"mime"
+	"mime/multipart"
+	"net/http"
+	"os"
+	"path"
+	"strings"
+)
+
+// Limits bound what one request may cost. Every excess is answered with 413 and the limit's name.
+type Limits struct {
+	RequestBytes int64 // of the body, and of all that a zip archive inflates to
+	FileBytes    int64 // of one object
+	Files        int   // objects in a request
+}
+
+// DefaultLimits fit a study of many uncompressed views: a radiograph has 6 to 50 MB.
+func DefaultLimits() Limits {
+	return Limits{RequestBytes: 512 << 20, FileBytes: 128 << 20, Files: 64}
+}
+
+// maxDirectoryBytes bounds the directory of a zip archive: room for thousands of names, not for the millions of entries
+// that would cost gigabytes before the first is looked at.
+const maxDirectoryBytes = 1 << 20
+
+// The media types of a request.
+const (
+	typeDICOM   = "application/dicom"
+	typeZip     = "application/zip"
+	typeForm    = "multipart/form-data"
+	typeRelated = "multipart/related"
+)
+
+const typesCure = `send multipart/form-data, multipart/related; type="application/dicom", application/zip or one application/dicom`
+
+// Skip says whether a path in a folder or an archive is none of a study's objects: hidden files, what macOS adds to
+// archives, and the index of a DICOM medium (PS3.10 8.6).
+func Skip(name string) bool {
+	name = strings.ReplaceAll(name, `\`, "/")
+	for part := range strings.SplitSeq(name, "/") {
+		if part != "." && part != ".." && strings.HasPrefix(part, ".") || part == "__MACOSX" {
+			return true
+		}
+	}
+	return path.Base(name) == "DICOMDIR"
+}
+
+// uploads yields the files of a request as they arrive, and ends with a *Problem where the request is at fault. After the
+// last file it reads the body to its end: only then does net/http notice a caller that leaves.
+func uploads(w http.ResponseWriter, r *http.Request, lim Limits) iter.Seq2[Upload, error] {
+	return func(yield func(Upload, error) bool) {
+		files, err := open(w, r, lim)
+		for n := 0; err == nil; n++ {
+			var file Upload
+			if file, err = files(); err != nil {
+				break
+			}
+			if n >= lim.Files {
+				err = problem(http.StatusRequestEntityTooLarge, "too_many_files", "send one study in each request; the operator's --max-files sets the limit",
+					"the request holds more than %d files", lim.Files)
+				break
+			}
+			if !yield(file, nil) {
+				return
+			}
+		}
+		if err != io.EOF {
+			yield(Upload{}, err)
+		}
+	}
+}
+
+// next returns the next file of a request, io.EOF after the last.
+type next func() (Upload, error)
+
+// open looks at what a request promises before its body is read.
+func open(w http.ResponseWriter, r *http.Request, lim Limits) (next, error) {
+	if r.ContentLength > lim.RequestBytes {
+		return nil, requestTooLarge(lim)
+	}
+	unsupported := func(format string, args ...any) error {
+		return problem(http.StatusUnsupportedMediaType, "unsupported_media_type", typesCure, format, args...)
+	}
+	if coding := r.Header.Get("Content-Encoding"); coding != "" && coding != "identity" {
+		return nil, unsupported("content encoding %q", coding)
+	}
+	header := r.Header.Get("Content-Type")
+	if header == "" {
+		return nil, unsupported("the request has no Content-Type")
+	}
+	media, params, err := mime.ParseMediaType(header)
+	if err != nil {
+		return nil, unsupported("content type %q: %v", header, err)
+	}
+	body := &body{r: http.MaxBytesReader(w, r.Body, lim.RequestBytes), size: r.ContentLength, lim: lim}
+	switch media {
+	case typeDICOM:
+		return body.single(), nil
+	case typeZip:
+		return body.zip()
+	case typeRelated:
+		if part := params["type"]; part != typeDICOM {
+			return nil, unsupported("multipart/related of type %q", part)
+		}
+	case typeForm:
+	default:
+		return nil, unsupported("content type %q", media)
+	}
+	if params["boundary"] == "" {
+		return nil, problem(http.StatusBadRequest, "malformed_multipart", "", "the Content-Type names no boundary")
+	}
+	return body.multipart(params["boundary"]), nil
+}
+
+// body reads a request's body, of which each read past the limit fails.
+type body struct {
+	r    io.Reader
+	size int64 // as declared, -1 when it is not
+	lim  Limits
+}
+
+func (b *body) single() next {
+	done := false
+	return func() (Upload, error) {
+		if done {
+			return Upload{}, io.EOF
+		}
+		done = true
+		data, err := b.file(b.r, b.size, "the body")
+		if err != nil {
+			return Upload{}, b.failed(err, "malformed_body", "")
+		}
+		return Upload{Name: "body", Data: data}, nil
+	}
+}
+
+// multipart takes every part for a file, whatever its type: the parser knows DICOM better than the sender's labels.
+func (b *body) multipart(boundary string) next {
+	parts := multipart.NewReader(b.r, boundary)
+	n := 0
+	return func() (Upload, error) {
+		part, err := parts.NextPart()
+		if err == io.EOF {
+			if _, err := io.Copy(io.Discard, b.r); err != nil {
+				return Upload{}, b.failed(err, "malformed_multipart", "")
+			}
+			return Upload{}, io.EOF
+		}
+		if err != nil {
+			return Upload{}, b.failed(err, "malformed_multipart", "")
+		}
+		n++
+		name := part.FileName()
+		if name == "" {
+			name = fmt.Sprintf("part %d", n)
+		}
+		data, err := b.file(part, -1, name)
+		if err != nil {
+			return Upload{}, b.failed(err, "malformed_multipart", name)
+		}
+		return Upload{Name: name, Data: data}, nil
+	}
+}
+
+// zip needs the whole archive, whose directory is at its end.
+func (b *body) zip() (next, error) {
+	data, err := readAll(b.r, b.size)
+	if err != nil {
+		return nil, b.failed(err, "malformed_body", "")
+	}
+	source := &directoryReader{data: bytes.NewReader(data), left: maxDirectoryBytes}
+	archive, err := zip.NewReader(source, int64(len(data)))
+	if err != nil {
+		return nil, b.failed(err, "malformed_zip", "")
+	}
+	source.left = -1
+	entries, left := archive.File, b.lim.RequestBytes
+	return func() (Upload, error) {
+		for len(entries) > 0 && (entries[0].FileInfo().IsDir() || Skip(entries[0].Name)) {
+			entries = entries[1:]
+		}
+		if len(entries) == 0 {
+			return Upload{}, io.EOF
+		}
+		entry := entries[0]
+		entries = entries[1:]
+		if entry.Flags&1 != 0 {
+			return Upload{}, problem(http.StatusBadRequest, "malformed_zip", "send it without a password", "file %s is encrypted", entry.Name)
+		}
+		data, err := b.inflate(entry, left)
+		if err != nil {
+			return Upload{}, b.failed(err, "malformed_zip", entry.Name)
+		}
+		left -= int64(len(data))
+		return Upload{Name: entry.Name, Data: data}, nil
+	}, nil
+}
+
+// inflate never believes the sizes an archive states: it stops at the limit of what comes out.
+func (b *body) inflate(entry *zip.File, left int64) ([]byte, error) {
+	r, err := entry.Open()
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	data, err := b.file(io.LimitReader(r, left+1), -1, entry.Name)
+	if err == nil && int64(len(data)) > left {
+		return nil, requestTooLarge(b.lim)
+	}
+	return data, err
+}
+
+// directoryReader bounds what is read of an archive until left is -1.
+type directoryReader struct {
+	data *bytes.Reader
+	left int64
+}
+
+func (d *directoryReader) ReadAt(p []byte, off int64) (int, error) {
+	if d.left >= 0 {
+		if d.left -= int64(len(p)); d.left < 0 {
+			return 0, problem(http.StatusRequestEntityTooLarge, "too_many_files", "send one study in each request",
+				"the archive's directory has more than %d bytes", maxDirectoryBytes)
+		}
+	}
+	return d.data.ReadAt(p, off)
+}
+
+// file reads one object, of a size that may be known.
+func (b *body) file(r io.Reader, size int64, name string) ([]byte, error) {
+	data, err := readAll(io.LimitReader(r, b.lim.FileBytes+1), min(size, b.lim.FileBytes))
+	if err == nil && int64(len(data)) > b.lim.FileBytes {
+		return nil, problem(http.StatusRequestEntityTooLarge, "file_too_large", "the operator's --max-file-mib sets the limit",
+			"%s has more than %d bytes", name, b.lim.FileBytes)
+	}
+	return data, err
+}
+
+// readAll is io.ReadAll with the memory for size bytes taken at once, where they are known.
+func readAll(r io.Reader, size int64) ([]byte, error) {
+	if size < 0 {
+		return io.ReadAll(r)
+	}
+	var b bytes.Buffer
+	b.Grow(int(size) + bytes.MinRead) // else ReadFrom would double it to see the end
+	_, err := b.ReadFrom(r)
+	return b.Bytes(), err
+}
+
+// failed says whose fault an error of reading is: the caller's slowness, size or syntax.
+func (b *body) failed(err error, code, name string) error {
+	var p *Problem
+	var size *http.MaxBytesError
+	switch {
+	case errors.As(err, &p):
+		return p
+	case errors.As(err, &size):
+		return requestTooLarge(b.lim)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return problem(http.StatusRequestTimeout, "request_timeout", "", "the body did not arrive in time")
+	case name != "":
+		return problem(http.StatusBadRequest, code, "", "file %s: %v", name, err)
+	}
+	return problem(http.StatusBadRequest, code, "", "the body: %v", err)
+}
+
+func requestTooLarge(lim Limits) error {
+	return problem(http.StatusRequestEntityTooLarge, "request_too_large", "send one study in each request; the operator's --max-request-mib sets the limit",
+		"the request has more than %d bytes", lim.RequestBytes)
+}

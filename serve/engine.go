@@ -1,0 +1,244 @@
+package serve
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"runtime"
+	"slices"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/mvmae/mvmae/dicom"
+	"github.com/mvmae/mvmae/dicom/cxr"
+	"github.com/mvmae/mvmae/model"
+	"github.com/mvmae/mvmae/model/fuse"
+	"github.com/mvmae/mvmae/model/ort"
+)
+
+// Options say how an Engine works. Zero values mean the defaults.
+type Options struct {
+	Device  string       // ort.CPU, ort.CUDA or ort.Auto; "" is CPU
+	Workers int          // objects parsed and views run at a time; 0 is one per core
+	DICOM   dicom.Limits // of one object
+}
+
+// runner is what the engine needs of a model: ort.Model has it, the tests of queues and limits do without.
+type runner interface {
+	Run(ctx context.Context, images []float32, views []int64) (*ort.Output, error)
+	Close() error
+}
+
+// Engine answers studies with one model. Its methods may be called from many goroutines, which share its workers.
+type Engine struct {
+	model       runner
+	metadata    model.Metadata
+	id          ModelID
+	device      string
+	recipe      cxr.Recipe
+	rule        fuse.Rule
+	calibration fuse.Calibration
+	limits      dicom.Limits
+	workers     workers
+}
+
+// Open makes an Engine of a model file and warms it up.
+func Open(path string, opts Options) (*Engine, error) {
+	m, err := ort.Open(path, ort.Options{Device: opts.Device, Threads: 1})
+	if err != nil {
+		return nil, err
+	}
+	e, err := newEngine(m, m.Metadata(), m.SHA256(), opts)
+	if err != nil {
+		m.Close()
+		return nil, fmt.Errorf("model %s: %w", path, err)
+	}
+	e.device = m.Device()
+	return e, nil
+}
+
+func newEngine(r runner, meta model.Metadata, sha256 string, opts Options) (*Engine, error) {
+	recipe, err := cxr.ParseRecipe(meta.Preprocessing)
+	if err != nil {
+		return nil, err
+	}
+	rule, err := fuse.ParseRule(meta.Fusion)
+	if err != nil {
+		return nil, err
+	}
+	calibration, err := fuse.ParseCalibration(meta.Calibration)
+	if err != nil {
+		return nil, err
+	}
+	n := opts.Workers
+	if n <= 0 {
+		n = runtime.GOMAXPROCS(0)
+	}
+	return &Engine{
+		model: r, metadata: meta, recipe: recipe, rule: rule, calibration: calibration,
+		id:     ModelID{Name: meta.Name, Version: meta.Version, SHA256: sha256},
+		limits: opts.DICOM, workers: make(workers, n),
+	}, nil
+}
+
+// Model says which model answers.
+func (e *Engine) Model() ModelID { return e.id }
+
+// Metadata is what the model file says of itself.
+func (e *Engine) Metadata() model.Metadata { return e.metadata }
+
+// Device is the device the model runs on: ort.CPU or ort.CUDA.
+func (e *Engine) Device() string { return e.device }
+
+// Close frees the model. Studies in progress are finished first; later ones fail.
+func (e *Engine) Close() error { return e.model.Close() }
+
+// Classify answers the one study that uploads hold. Its error is a *Problem where the input is at fault: two studies, two
+// patients, no usable view; or whatever error uploads yielded, or the cause of ctx's end.
+func (e *Engine) Classify(ctx context.Context, uploads iter.Seq2[Upload, error]) (*Result, error) {
+	start := time.Now()
+	in, err := e.read(ctx, uploads)
+	if err != nil {
+		return nil, err
+	}
+	read := time.Since(start)
+	studies := in.studies()
+	if len(studies) > 1 {
+		return nil, twoStudies(studies)
+	}
+	if len(studies) == 0 {
+		return nil, noUsableView(in.rejected)
+	}
+	result, err := e.study(ctx, studies[0])
+	if err != nil {
+		return nil, err
+	}
+	result.Rejected = sortRejections(append(result.Rejected, in.rejected...))
+	result.TimingsMS.Read = milliseconds(read)
+	result.TimingsMS.Total = milliseconds(time.Since(start))
+	return result, nil
+}
+
+// ClassifyAll answers every study that uploads hold, in the order of their UIDs. The rejected objects, of which nobody
+// knows the study, and the studies that were refused as a whole come besides.
+func (e *Engine) ClassifyAll(ctx context.Context, uploads iter.Seq2[Upload, error]) ([]*Result, []Rejection, error) {
+	in, err := e.read(ctx, uploads)
+	if err != nil {
+		return nil, nil, err
+	}
+	studies := in.studies()
+	results, refused := make([]*Result, len(studies)), make([]*Problem, len(studies))
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(cap(e.workers)) // enough to keep them busy
+	for i, views := range studies {
+		group.Go(func() error {
+			start := time.Now()
+			result, err := e.study(ctx, views)
+			if errors.As(err, &refused[i]) {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			result.TimingsMS.Total = milliseconds(time.Since(start))
+			results[i] = result
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, nil, err
+	}
+	for i, p := range refused {
+		if p != nil {
+			for _, v := range studies[i] {
+				in.rejected = append(in.rejected, Rejection{v.name, p.Code, p.Detail})
+			}
+		}
+	}
+	results = slices.DeleteFunc(results, func(r *Result) bool { return r == nil })
+	return results, sortRejections(in.rejected), nil
+}
+
+// study answers one study. The order of its views, and so every number, does not depend on the order they came in.
+func (e *Engine) study(ctx context.Context, views []*view) (*Result, error) {
+	if err := onePatient(views); err != nil {
+		return nil, err
+	}
+	views, rejected := unique(views)
+	if err := e.runAll(ctx, views); err != nil {
+		return nil, err
+	}
+	result := &Result{StudyInstanceUID: views[0].image.StudyInstanceUID, Rejected: sortRejections(rejected), Model: e.id}
+	start := time.Now()
+	logits := make([][model.NumLabels]float32, len(views))
+	for i, v := range views {
+		logits[i] = v.logits
+		result.Views = append(result.Views, View{
+			SOPInstanceUID: v.image.SOPInstanceUID, View: v.image.View.String(), Evidence: string(v.image.Evidence),
+			Probabilities: byLabel(e.fuse(v.logits)), Flags: append([]string{}, v.flags...),
+		})
+		result.TimingsMS.Parse += milliseconds(v.parse)
+		result.TimingsMS.Preprocess += milliseconds(v.prepare)
+		result.TimingsMS.Run += milliseconds(v.run)
+	}
+	fused := e.fuse(logits...)
+	result.Probabilities = byLabel(fused)
+	result.Findings = fuse.Findings(fused, [model.NumLabels]float64(e.metadata.Thresholds))
+	result.TimingsMS.Fuse = milliseconds(time.Since(start))
+	return result, nil
+}
+
+// fuse gives the probabilities of a study of these views.
+func (e *Engine) fuse(logits ...[model.NumLabels]float32) [model.NumLabels]float32 {
+	return e.calibration.Apply(fuse.Fuse(e.rule, logits), len(logits))
+}
+
+// runAll runs each view on a worker and fills its logits and flags.
+func (e *Engine) runAll(ctx context.Context, views []*view) error {
+	group, running := errgroup.WithContext(ctx)
+	for _, v := range views {
+		if e.workers.start(running, group.Go, func() error { return e.runView(running, v) }) != nil {
+			break // a view failed or the caller left: the two lines below say which
+		}
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	return context.Cause(ctx)
+}
+
+func (e *Engine) runView(ctx context.Context, v *view) error {
+	start := time.Now()
+	size := e.metadata.Spec.ImageSize
+	input := make([]float32, size*size) // [1,S,S]
+	cxr.Input(v.image.Stored, size, input)
+	v.prepare = time.Since(start)
+	start = time.Now()
+	out, err := e.model.Run(ctx, input, []int64{int64(v.image.View)})
+	if err != nil {
+		return fmt.Errorf("run the model: %w", err)
+	}
+	v.run = time.Since(start)
+	v.logits = out.Logits[0]
+	if !fuse.Finite(v.logits) {
+		return fmt.Errorf("run the model: object %s gave a logit that is not a finite number", HashUID(v.image.SOPInstanceUID))
+	}
+	if !e.trainedWith(v.image.Evidence) {
+		v.flags = append(v.flags, FlagEvidenceUntrained)
+	}
+	if far := e.metadata.Embedding.DistanceP99; far > 0 && e.metadata.Embedding.Distance(out.Embedding[0]) > far {
+		v.flags = append(v.flags, FlagFarFromTraining)
+	}
+	return nil
+}
+
+// trainedWith says whether the training images' views were known by this evidence. The views in data sets' tables were
+// taken from ViewPosition.
+func (e *Engine) trainedWith(evidence cxr.Evidence) bool {
+	has := func(ev cxr.Evidence) bool { return slices.Contains(e.metadata.ViewEvidence, string(ev)) }
+	return has(evidence) || evidence == cxr.EvidenceViewPosition && has(cxr.EvidenceTable)
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

@@ -1,0 +1,381 @@
+package serve
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"math"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/mvmae/mvmae/dicom"
+	"github.com/mvmae/mvmae/dicom/cxr"
+	"github.com/mvmae/mvmae/model"
+	"github.com/mvmae/mvmae/model/ort"
+	"github.com/mvmae/mvmae/serve/servetest"
+)
+
+// fakeModel stands in for ONNX Runtime where a test is about queues, limits and order: its logits depend on picture and
+// view, and what happens during a Run is the test's to say.
+type fakeModel struct {
+	during func(ctx context.Context) error
+	add    float32 // to the first logit
+
+	mu            sync.Mutex
+	running, most int
+	runs          int
+	closed        bool
+}
+
+func (f *fakeModel) Run(ctx context.Context, images []float32, views []int64) (*ort.Output, error) {
+	f.mu.Lock()
+	f.runs++
+	f.running++
+	f.most = max(f.most, f.running)
+	f.mu.Unlock()
+	defer func() {
+		f.mu.Lock()
+		f.running--
+		f.mu.Unlock()
+	}()
+	if f.during != nil {
+		if err := f.during(ctx); err != nil {
+			return nil, err
+		}
+	}
+	out := &ort.Output{Logits: make([][model.NumLabels]float32, 1), Embedding: [][]float32{make([]float32, 32)}}
+	for i, v := range images {
+		out.Logits[0][i%model.NumLabels] += (v - 0.5) * float32(i%5)
+	}
+	out.Logits[0][0] += float32(views[0]) + f.add
+	out.Embedding[0][0] = images[0] * 100
+	return out, nil
+}
+
+func (f *fakeModel) Close() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.closed = true
+	return nil
+}
+
+func fakeMetadata(t testing.TB) model.Metadata {
+	t.Helper()
+	spec, err := model.Preset("nano")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := model.Metadata{
+		FormatVersion: 1, Name: "fake", Version: "7", Spec: spec, Labels: model.Labels[:], Preprocessing: "mimic",
+		Fusion: "mean_probability", Thresholds: make([]float64, model.NumLabels), Calibration: json.RawMessage(`{"kind":"none"}`),
+		ViewEvidence: []string{string(cxr.EvidenceViewPosition)},
+		Embedding:    model.EmbeddingStats{Mean: make([]float32, spec.Width), Std: make([]float32, spec.Width)},
+	}
+	for i := range m.Thresholds {
+		m.Thresholds[i] = 0.5
+	}
+	return m
+}
+
+func fakeEngine(t testing.TB, f *fakeModel, opts Options) *Engine {
+	t.Helper()
+	e, err := newEngine(f, fakeMetadata(t), "0123", opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+func files(t testing.TB, objects ...servetest.Object) []Upload {
+	t.Helper()
+	var list []Upload
+	for i, o := range objects {
+		list = append(list, Upload{Name: string(rune('a'+i)) + ".dcm", Data: o.Bytes(t)})
+	}
+	return list
+}
+
+var ignoreTimings = cmpopts.IgnoreFields(Result{}, "TimingsMS")
+
+func codes(list []Rejection) []string {
+	var c []string
+	for _, r := range list {
+		c = append(c, r.Name+" "+r.Code)
+	}
+	return c
+}
+
+func TestClassify_OrderOfFilesChangesNothing(t *testing.T) {
+	e := fakeEngine(t, &fakeModel{}, Options{})
+	list := files(t, append(servetest.Study("1.2.3", 1),
+		servetest.Object{SOP: "1.2.3.3", Seed: 9}, servetest.Object{SOP: "1.2.3.1", Seed: 5}, servetest.Object{Modality: "CT"})...)
+	list = append(list, Upload{Name: "z", Data: []byte("no")}, Upload{Name: "again", Data: list[0].Data})
+	first, err := e.Classify(t.Context(), Uploads(list...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(first.Views) != 4 || len(first.Rejected) != 3 {
+		t.Fatalf("%d views and rejected %v", len(first.Views), first.Rejected)
+	}
+	slices.Reverse(list)
+	second, err := e.Classify(t.Context(), Uploads(list...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(first, second, ignoreTimings); diff != "" {
+		t.Errorf("the reversed order gives another answer:\n%s", diff)
+	}
+}
+
+func TestClassify_ResultIsWhole(t *testing.T) {
+	e := fakeEngine(t, &fakeModel{}, Options{})
+	e.metadata.Embedding.Std[0], e.metadata.Embedding.DistanceP99 = 1e-3, 1
+	r, err := e.Classify(t.Context(), Uploads(files(t,
+		servetest.Object{SOP: "1.1", View: "-", Seed: 3}, servetest.Object{SOP: "1.2", View: "LL", Seed: 4})...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.StudyInstanceUID != "1.2.3" || r.Model != (ModelID{"fake", "7", "0123"}) {
+		t.Errorf("study %s, model %v", r.StudyInstanceUID, r.Model)
+	}
+	for i, f := range r.Findings {
+		mean := (r.Views[0].Probabilities[f.Label] + r.Views[1].Probabilities[f.Label]) / 2
+		// The mean is taken in float64 of unrounded values.
+		if f.Label != model.Labels[i] || math.Abs(float64(f.Probability-mean)) > 1e-7 || f.Probability != r.Probabilities[f.Label] ||
+			f.Threshold != 0.5 || f.Positive != (f.Probability >= 0.5) {
+			t.Errorf("finding %+v: views say %v, probabilities %v", f, mean, r.Probabilities[f.Label])
+		}
+	}
+	var got []View
+	for _, v := range r.Views {
+		v.Probabilities = nil
+		got = append(got, v)
+	}
+	want := []View{
+		{SOPInstanceUID: "1.1", View: "unknown", Evidence: "none", Flags: []string{FlagEvidenceUntrained, FlagFarFromTraining}},
+		{SOPInstanceUID: "1.2", View: "lateral", Evidence: "view_position", Flags: []string{FlagFarFromTraining}},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("views (-want +got)\n%s", diff)
+	}
+}
+
+func TestClassify_TableEvidenceCoversViewPosition(t *testing.T) {
+	e := fakeEngine(t, &fakeModel{}, Options{})
+	for _, c := range []struct {
+		trained  []string
+		evidence cxr.Evidence
+		want     bool
+	}{
+		{[]string{"table"}, cxr.EvidenceViewPosition, true},
+		{[]string{"table"}, cxr.EvidenceViewCode, false},
+		{[]string{"view_code"}, cxr.EvidenceViewPosition, false},
+		{nil, cxr.EvidenceNone, false},
+	} {
+		e.metadata.ViewEvidence = c.trained
+		if got := e.trainedWith(c.evidence); got != c.want {
+			t.Errorf("trained with %v, view known by %s: %v, want %v", c.trained, c.evidence, got, c.want)
+		}
+	}
+}
+
+func TestClassify_Refusals(t *testing.T) {
+	good := servetest.Object{}
+	whole := good.Bytes(t)
+	for _, c := range []struct {
+		name     string
+		uploads  []Upload
+		code     string // of the problem; "" when the study is answered
+		rejected []string
+		detail   string // part of the problem's
+	}{
+		{"nothing", nil, "no_usable_view", nil, "no object"},
+		{"not DICOM", []Upload{{Name: "x", Data: []byte("hello")}}, "no_usable_view", []string{"x not_dicom"}, "objects rejected: 1"},
+		{"empty", []Upload{{Name: "x"}}, "no_usable_view", []string{"x not_dicom"}, "objects rejected: 1"},
+		{"truncated", []Upload{{Name: "x", Data: whole[:len(whole)-100]}}, "no_usable_view", []string{"x truncated"}, ""},
+		{"compressed", files(t, servetest.Object{Syntax: "1.2.840.10008.1.2.4.70"}), "no_usable_view", []string{"a.dcm unsupported_transfer_syntax"}, ""},
+		{"CT", files(t, servetest.Object{Modality: "CT"}), "no_usable_view", []string{"a.dcm wrong_modality"}, ""},
+		{"knee", files(t, servetest.Object{BodyPart: "KNEE"}), "no_usable_view", []string{"a.dcm not_chest"}, ""},
+		{"no study UID", files(t, servetest.Object{Study: "-"}), "no_usable_view", []string{"a.dcm no_study_instance_uid"}, ""},
+		{"unreadable", []Upload{{Name: "x", Err: errors.New("disk on fire")}}, "no_usable_view", []string{"x unreadable"}, ""},
+		{"one bad among good", append(files(t, good, servetest.Object{Modality: "CT"}), Upload{Name: "x"}), "",
+			[]string{"b.dcm wrong_modality", "x not_dicom"}, ""},
+		{"same object in two syntaxes", files(t, good, servetest.Object{Syntax: dicom.ImplicitVRLittleEndian}), "", []string{"b.dcm duplicate"}, ""},
+		{"two studies", files(t, good, servetest.Object{Study: "9.9"}, servetest.Object{Study: "9.9", SOP: "9"}), "two_studies", nil,
+			"1 of " + HashUID("1.2.3") + ", 2 of " + HashUID("9.9")},
+		{"two patients", files(t, servetest.Object{Patient: "A"}, servetest.Object{SOP: "2", Patient: "B"}, servetest.Object{SOP: "3"}),
+			"two_patients", nil, "study " + HashUID("1.2.3")},
+	} {
+		model := &fakeModel{}
+		r, err := fakeEngine(t, model, Options{}).Classify(t.Context(), Uploads(c.uploads...))
+		if c.code == "" {
+			if err != nil || !slices.Equal(codes(r.Rejected), c.rejected) || len(r.Views) != 1 {
+				t.Errorf("%s: %+v, %v", c.name, r, err)
+			}
+			continue
+		}
+		var p *Problem
+		if !errors.As(err, &p) {
+			t.Errorf("%s: result %v, error %v", c.name, r, err)
+			continue
+		}
+		if p.Status != 422 || p.Code != c.code || !slices.Equal(codes(p.Rejected), c.rejected) || !strings.Contains(p.Detail, c.detail) || p.Cure == "" {
+			t.Errorf("%s: %+v", c.name, p)
+		}
+		if strings.Contains(p.Detail, "1.2.3") || strings.Contains(p.Detail, "9.9") {
+			t.Errorf("%s: the detail %q holds a UID", c.name, p.Detail)
+		}
+		if model.runs != 0 {
+			t.Errorf("%s: %d views were classified", c.name, model.runs)
+		}
+	}
+}
+
+func TestClassify_SameUIDOtherPictureOrViewIsFlagged(t *testing.T) {
+	r, err := fakeEngine(t, &fakeModel{}, Options{}).Classify(t.Context(), Uploads(files(t,
+		servetest.Object{Seed: 1}, servetest.Object{Seed: 2}, servetest.Object{Seed: 1, View: "LL"}, servetest.Object{SOP: "1.2.3.2", Seed: 3})...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var flags [][]string
+	for _, v := range r.Views {
+		flags = append(flags, v.Flags)
+	}
+	if diff := cmp.Diff([][]string{{FlagSharedUID}, {FlagSharedUID}, {FlagSharedUID}, {}}, flags); diff != "" {
+		t.Errorf("flags (-want +got)\n%s", diff)
+	}
+}
+
+func TestClassifyAll_AnswersEachStudy(t *testing.T) {
+	e := fakeEngine(t, &fakeModel{}, Options{})
+	objects := append(servetest.Study("1.3", 1), servetest.Study("1.2", 5)...)
+	objects = append(objects, servetest.Object{Study: "1.4", SOP: "7", Patient: "A"}, servetest.Object{Study: "1.4", SOP: "8", Patient: "B"},
+		servetest.Object{Modality: "CT"})
+	results, rejected, err := e.ClassifyAll(t.Context(), Uploads(files(t, objects...)...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"e.dcm two_patients", "f.dcm two_patients", "g.dcm wrong_modality"}, codes(rejected)); diff != "" {
+		t.Errorf("rejected (-want +got)\n%s", diff)
+	}
+	if len(results) != 2 || results[0].StudyInstanceUID != "1.2" || results[1].StudyInstanceUID != "1.3" {
+		t.Fatalf("results %+v", results)
+	}
+	alone, err := e.Classify(t.Context(), Uploads(files(t, servetest.Study("1.3", 1)...)...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(alone, results[1], ignoreTimings); diff != "" {
+		t.Errorf("a study among others gets another answer:\n%s", diff)
+	}
+}
+
+func TestClassify_WorkersAreShared(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		proceed := make(chan struct{})
+		f := &fakeModel{during: func(context.Context) error { <-proceed; return nil }}
+		e := fakeEngine(t, f, Options{Workers: 3})
+		var studies sync.WaitGroup
+		for i := range 5 {
+			list := files(t, servetest.Study("1.2", uint64(10*i))...)
+			studies.Go(func() {
+				if _, err := e.Classify(t.Context(), Uploads(list...)); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		synctest.Wait()
+		if f.running != 3 {
+			t.Errorf("%d views run at a time, want 3", f.running)
+		}
+		close(proceed)
+		studies.Wait()
+		if f.most != 3 || f.runs != 10 {
+			t.Errorf("at most %d views ran at a time, %d in all; want 3 and 10", f.most, f.runs)
+		}
+	})
+}
+
+// While all workers are busy a request holds one file and asks for no more.
+func TestClassify_ReadsNoFurtherThanItCanParse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := fakeEngine(t, &fakeModel{}, Options{Workers: 1})
+		e.workers <- struct{}{} // somebody else's study
+		list := files(t, servetest.Study("1.2", 1)...)
+		taken := 0
+		go func() {
+			if _, err := e.Classify(t.Context(), func(yield func(Upload, error) bool) {
+				for _, f := range list {
+					taken++
+					if !yield(f, nil) {
+						return
+					}
+				}
+			}); err != nil {
+				t.Error(err)
+			}
+		}()
+		synctest.Wait()
+		if taken != 1 {
+			t.Errorf("%d files were taken while no worker was free, want 1", taken)
+		}
+		<-e.workers
+		synctest.Wait()
+		if taken != 2 {
+			t.Errorf("%d files were taken in all, want 2", taken)
+		}
+	})
+}
+
+func TestClassify_CancelStopsAtOnce(t *testing.T) {
+	gone := errors.New("caller left")
+	list := files(t, servetest.Study("1.2", 1)...)
+	for _, when := range []string{"while reading", "during a run", "between runs"} {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		f := &fakeModel{during: func(ctx context.Context) error {
+			cancel(gone)
+			if when == "between runs" {
+				return nil
+			}
+			<-ctx.Done()
+			return context.Cause(ctx)
+		}}
+		e := fakeEngine(t, f, Options{Workers: 1})
+		_, err := e.Classify(ctx, func(yield func(Upload, error) bool) {
+			if when == "while reading" {
+				cancel(gone)
+			}
+			Uploads(list...)(yield)
+		})
+		if !errors.Is(err, gone) || f.runs > 1 {
+			t.Errorf("%s: error %v after %d runs", when, err, f.runs)
+		}
+		if len(e.workers) != 0 {
+			t.Errorf("%s: %d workers are still held", when, len(e.workers))
+		}
+	}
+}
+
+func TestClassify_FailureOfTheModelIsAnError(t *testing.T) {
+	for name, c := range map[string]*struct {
+		model fakeModel
+		want  string
+	}{
+		"panic": {fakeModel{during: func(context.Context) error { panic("PATIENT DOE") }}, "panic: string"},
+		"error": {fakeModel{during: func(context.Context) error { return errors.New("out of memory") }}, "run the model: out of memory"},
+		"overflow": {fakeModel{add: float32(math.Inf(1))},
+			"run the model: object " + HashUID("1.2.3.1") + " gave a logit that is not a finite number"},
+	} {
+		e := fakeEngine(t, &c.model, Options{})
+		_, err := e.Classify(t.Context(), Uploads(files(t, servetest.Object{})...))
+		if err == nil || err.Error() != c.want {
+			t.Errorf("%s: error %v, want %q", name, err, c.want)
+		}
+	}
+}

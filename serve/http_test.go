@@ -1,0 +1,399 @@
+package serve
+
+import (
+	"archive/zip"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"mime/multipart"
+	"net/http"
+	"net/http/httptest"
+	"net/textproto"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/mvmae/mvmae/serve/servetest"
+)
+
+var quiet = slog.New(slog.DiscardHandler)
+
+// readyServer answers with a fake model.
+func readyServer(t testing.TB, f *fakeModel, opts ServerOptions) *Server {
+	t.Helper()
+	if opts.Logger == nil {
+		opts.Logger = quiet
+	}
+	s := NewServer(opts)
+	s.Ready(fakeEngine(t, f, Options{}))
+	return s
+}
+
+// post sends a body to the handler itself.
+func post(s *Server, contentType string, body io.Reader) *httptest.ResponseRecorder {
+	r := httptest.NewRequest(http.MethodPost, pathClassify, body)
+	if contentType != "" {
+		r.Header.Set("Content-Type", contentType)
+	}
+	w := httptest.NewRecorder()
+	s.Handler().ServeHTTP(w, r)
+	return w
+}
+
+func formOf(t testing.TB, list []Upload) (contentType string, body []byte) {
+	t.Helper()
+	var b bytes.Buffer
+	w := multipart.NewWriter(&b)
+	for _, f := range list {
+		part, err := w.CreateFormFile("file", f.Name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		part.Write(f.Data)
+	}
+	w.Close()
+	return w.FormDataContentType(), b.Bytes()
+}
+
+func relatedOf(t testing.TB, list []Upload) (contentType string, body []byte) {
+	t.Helper()
+	var b bytes.Buffer
+	w := multipart.NewWriter(&b)
+	for _, f := range list {
+		part, err := w.CreatePart(textproto.MIMEHeader{"Content-Type": {"application/dicom"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		part.Write(f.Data)
+	}
+	w.Close()
+	return fmt.Sprintf(`multipart/related; type="application/dicom"; boundary=%q`, w.Boundary()), b.Bytes()
+}
+
+func zipOf(t testing.TB, list []Upload) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w := zip.NewWriter(&b)
+	for _, f := range list {
+		entry, err := w.Create(f.Name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		entry.Write(f.Data)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func resultOf(t testing.TB, w *httptest.ResponseRecorder) *Result {
+	t.Helper()
+	var r Result
+	if err := json.Unmarshal(w.Body.Bytes(), &r); w.Code != http.StatusOK || err != nil {
+		t.Fatalf("status %d, %v: %s", w.Code, err, w.Body)
+	}
+	return &r
+}
+
+// problemOf checks what holds for every problem.
+func problemOf(t testing.TB, w *httptest.ResponseRecorder) *Problem {
+	t.Helper()
+	var p Problem
+	if err := json.Unmarshal(w.Body.Bytes(), &p); err != nil {
+		t.Fatalf("status %d, %v: %s", w.Code, err, w.Body)
+	}
+	if media := w.Header().Get("Content-Type"); media != "application/problem+json" || p.Status != w.Code ||
+		p.Title != http.StatusText(w.Code) || p.Code == "" || p.Detail == "" {
+		t.Errorf("status %d, %s: %s", w.Code, media, w.Body)
+	}
+	return &p
+}
+
+func TestHTTP_EveryWayToSendGivesTheSameAnswer(t *testing.T) {
+	s := readyServer(t, &fakeModel{}, ServerOptions{})
+	list := files(t, servetest.Study("1.2.3", 1)...)
+	want, err := s.engine.Load().Classify(t.Context(), Uploads(list...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	form, formBody := formOf(t, list)
+	related, relatedBody := relatedOf(t, list)
+	for _, c := range []struct {
+		contentType string
+		body        []byte
+	}{
+		{form, formBody}, {related, relatedBody},
+		{"application/zip", zipOf(t, append(list, Upload{Name: "__MACOSX/a.dcm"}, Upload{Name: ".DS_Store"}, Upload{Name: "d/DICOMDIR"}, Upload{Name: "folder/"}))},
+	} {
+		got := resultOf(t, post(s, c.contentType, bytes.NewReader(c.body)))
+		if diff := cmp.Diff(want, got, ignoreTimings); diff != "" {
+			t.Errorf("%s (-engine +http)\n%s", c.contentType, diff)
+		}
+	}
+	want, err = s.engine.Load().Classify(t.Context(), Uploads(list[0]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := resultOf(t, post(s, "application/dicom", bytes.NewReader(list[0].Data)))
+	if diff := cmp.Diff(want, got, ignoreTimings); diff != "" {
+		t.Errorf("application/dicom (-engine +http)\n%s", diff)
+	}
+}
+
+// endless is a body that never ends and counts what is taken of it.
+type endless struct{ taken int }
+
+func (e *endless) Read(p []byte) (int, error) {
+	e.taken += len(p)
+	return len(p), nil
+}
+
+func TestHTTP_Problems(t *testing.T) {
+	const kib = 1 << 10
+	object := servetest.Object{}.Bytes(t) // some 9 kB
+	small := Limits{RequestBytes: 100 * kib, FileBytes: 40 * kib, Files: 3}
+	zeros := func(n int) []byte { return make([]byte, n) }
+	form, formBody := formOf(t, []Upload{{Name: "a", Data: object}})
+	_, manyBody := formOf(t, []Upload{{Name: "a"}, {Name: "b"}, {Name: "c"}, {Name: "d"}})
+	encrypted := zipOf(t, []Upload{{Name: "a", Data: object}})
+	encrypted[bytes.LastIndex(encrypted, []byte("PK\x01\x02"))+8] |= 1 // general purpose flags of the directory
+	damaged := zipOf(t, []Upload{{Name: "a", Data: object}})
+	damaged[200] ^= 0xff
+	for _, c := range []struct {
+		name, contentType string
+		body              []byte
+		status            int
+		code, detail      string
+	}{
+		{"no content type", "", object, 415, "unsupported_media_type", "no Content-Type"},
+		{"wrong content type", "image/png", object, 415, "unsupported_media_type", "image/png"},
+		{"unreadable content type", "a/b/c", object, 415, "unsupported_media_type", "a/b/c"},
+		{"related of another type", `multipart/related; type="image/jpeg"; boundary=b`, object, 415, "unsupported_media_type", "image/jpeg"},
+		{"no boundary", "multipart/form-data", formBody, 400, "malformed_multipart", "boundary"},
+		{"other boundary", "multipart/form-data; boundary=x", formBody, 400, "malformed_multipart", "body"},
+		{"cut-off form", form, formBody[:len(formBody)-20], 400, "malformed_multipart", "file a"},
+		{"too many files", multipartType(t, manyBody), manyBody, 413, "too_many_files", "more than 3"},
+		{"empty", "application/dicom", nil, 422, "no_usable_view", "objects rejected: 1"},
+		{"no part", "multipart/form-data; boundary=x", []byte("--x--\r\n"), 422, "no_usable_view", "no object"},
+		{"request too large", form, append(zeros(110*kib), formBody...), 413, "request_too_large", "102400 bytes"},
+		{"file too large", "application/dicom", zeros(50 * kib), 413, "file_too_large", "40960 bytes"},
+		{"not a zip", "application/zip", object, 400, "malformed_zip", "the body"},
+		{"zip bomb", "application/zip", zipOf(t, []Upload{{Name: "bomb", Data: zeros(10 << 20)}}), 413, "file_too_large", "bomb"},
+		{"zip of many small bombs", "application/zip", zipOf(t, []Upload{
+			{Name: "a", Data: zeros(39 * kib)}, {Name: "b", Data: zeros(39 * kib)}, {Name: "c", Data: zeros(39 * kib)},
+		}), 413, "request_too_large", "102400 bytes"},
+		{"zip of too many", "application/zip", zipOf(t, []Upload{{Name: "a"}, {Name: "b"}, {Name: "c"}, {Name: "d"}}), 413, "too_many_files", "more than 3"},
+		{"encrypted zip", "application/zip", encrypted, 400, "malformed_zip", "file a is encrypted"},
+		{"damaged zip", "application/zip", damaged, 400, "malformed_zip", "file a"},
+		{"two studies", "application/zip", zipOf(t, []Upload{{Name: "a", Data: object}, {Name: "b", Data: servetest.Object{Study: "9"}.Bytes(t)}}),
+			422, "two_studies", HashUID("9")},
+	} {
+		f := &fakeModel{}
+		p := problemOf(t, post(readyServer(t, f, ServerOptions{Limits: small}), c.contentType, bytes.NewReader(c.body)))
+		if p.Status != c.status || p.Code != c.code || !strings.Contains(p.Detail, c.detail) || f.runs != 0 {
+			t.Errorf("%s: %+v after %d runs", c.name, p, f.runs)
+		}
+	}
+}
+
+// multipartType is the content type of a body that package multipart wrote.
+func multipartType(t testing.TB, body []byte) string {
+	t.Helper()
+	line, _, found := bytes.Cut(body, []byte("\r\n"))
+	if !found {
+		t.Fatal("no multipart body")
+	}
+	return "multipart/form-data; boundary=" + strings.TrimPrefix(string(line), "--")
+}
+
+func TestHTTP_DirectoryOfAZipIsBounded(t *testing.T) {
+	var b bytes.Buffer
+	w := zip.NewWriter(&b)
+	for i := range 30_000 {
+		if _, err := w.Create(fmt.Sprint(i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	// Without the bound it would be refused for the number of its files, but only after all were looked at.
+	p := problemOf(t, post(readyServer(t, &fakeModel{}, ServerOptions{}), "application/zip", &b))
+	if p.Code != "too_many_files" || !strings.Contains(p.Detail, "directory") {
+		t.Errorf("%+v", p)
+	}
+}
+
+func TestHTTP_OneGigabyte(t *testing.T) {
+	s := readyServer(t, &fakeModel{}, ServerOptions{})
+	t.Run("declared", func(t *testing.T) {
+		body := &endless{}
+		r := httptest.NewRequest(http.MethodPost, pathClassify, body)
+		r.Header.Set("Content-Type", "application/dicom")
+		r.ContentLength = 1 << 30
+		w := httptest.NewRecorder()
+		s.Handler().ServeHTTP(w, r)
+		if p := problemOf(t, w); p.Code != "request_too_large" || p.Status != 413 || body.taken != 0 {
+			t.Errorf("%+v after reading %d bytes", p, body.taken)
+		}
+	})
+	t.Run("streamed", func(t *testing.T) {
+		const limit = 1 << 20
+		s := readyServer(t, &fakeModel{}, ServerOptions{Limits: Limits{RequestBytes: limit}})
+		server := httptest.NewServer(s.Handler())
+		defer server.Close()
+		response, err := http.Post(server.URL+pathClassify, "application/zip", io.LimitReader(&endless{}, 1<<30))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		if response.StatusCode != 413 {
+			t.Errorf("status %d", response.StatusCode)
+		}
+		body := &endless{}
+		if p := problemOf(t, post(s, "application/zip", body)); p.Code != "request_too_large" || body.taken > 2*limit {
+			t.Errorf("%+v after reading %d bytes", p, body.taken)
+		}
+	})
+}
+
+func TestHTTP_Routes(t *testing.T) {
+	s := readyServer(t, &fakeModel{}, ServerOptions{})
+	object := servetest.Object{}.Bytes(t)
+	for _, c := range []struct {
+		method, path string
+		status       int
+		code         string
+	}{
+		{"POST", "/v1/studies:classify", 200, ""},
+		{"POST", "/v1/studies%3Aclassify", 200, ""},
+		{"POST", "/v1/studiesXclassify", 404, "not_found"},
+		{"POST", "/v1/studies:classifyX", 404, "not_found"},
+		{"POST", "/v1/studiesX", 404, "not_found"},
+		{"POST", `/v1/studies\:classify`, 404, "not_found"},
+		{"POST", "/v1/studies", 404, "not_found"},
+		{"POST", "/v1/studies:classify/", 404, "not_found"},
+		{"GET", "/v1/studies:classify", 405, "method_not_allowed"},
+		{"GET", "/livez", 200, ""},
+		{"GET", "/readyz", 200, ""},
+		{"GET", "/openapi.json", 200, ""},
+		{"GET", "/docs", 404, "not_found"},
+		{"GET", "/", 404, "not_found"},
+	} {
+		r := httptest.NewRequest(c.method, strings.ReplaceAll(c.path, `\`, "%5C"), bytes.NewReader(object))
+		r.Header.Set("Content-Type", "application/dicom")
+		w := httptest.NewRecorder()
+		s.Handler().ServeHTTP(w, r)
+		if w.Code != c.status {
+			t.Errorf("%s %s: status %d, want %d: %s", c.method, c.path, w.Code, c.status, w.Body)
+		} else if c.code != "" {
+			if p := problemOf(t, w); p.Code != c.code {
+				t.Errorf("%s %s: %+v", c.method, c.path, p)
+			}
+		}
+	}
+}
+
+func TestHTTP_CompressedBodyIsRefused(t *testing.T) {
+	r := httptest.NewRequest(http.MethodPost, pathClassify, &endless{})
+	r.Header.Set("Content-Type", "application/dicom")
+	r.Header.Set("Content-Encoding", "gzip")
+	w := httptest.NewRecorder()
+	readyServer(t, &fakeModel{}, ServerOptions{}).Handler().ServeHTTP(w, r)
+	if p := problemOf(t, w); p.Status != 415 || !strings.Contains(p.Detail, "gzip") {
+		t.Errorf("%+v", p)
+	}
+}
+
+func TestHTTP_PanicIsAProblem(t *testing.T) {
+	s := readyServer(t, &fakeModel{}, ServerOptions{})
+	p := problemOf(t, post(s, "application/dicom", panicking{}))
+	if p.Status != 500 || p.Code != "internal" || strings.Contains(p.Detail, "DOE") {
+		t.Errorf("%+v", p)
+	}
+	if len(s.house) != 0 {
+		t.Error("the study is still in the house")
+	}
+}
+
+type panicking struct{}
+
+func (panicking) Read([]byte) (int, error) { panic(errors.New("DOE^JANE")) }
+
+func TestLog_HasHashesAndNoPatientData(t *testing.T) {
+	var log bytes.Buffer
+	s := readyServer(t, &fakeModel{}, ServerOptions{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	form, body := formOf(t, []Upload{{Name: "DOE_JANE.dcm", Data: servetest.Object{Study: "1.2.345", Patient: "P77"}.Bytes(t)}})
+	resultOf(t, post(s, form, bytes.NewReader(body)))
+	form, body = formOf(t, []Upload{{Name: "DOE_JANE.txt", Data: []byte("DOE")}})
+	problemOf(t, post(s, form, bytes.NewReader(body)))
+	w := httptest.NewRecorder()
+	s.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/DOE", nil))
+	lines := strings.Split(strings.TrimSpace(log.String()), "\n")
+	for i, want := range [][]string{
+		{"method=POST", "route=" + pathClassify, "status=200", "duration=", "study=" + HashUID("1.2.345")},
+		{"status=422", "code=no_usable_view"},
+		{"method=GET", `route=""`, "status=404", "code=not_found"},
+	} {
+		for _, part := range want {
+			if len(lines) != 3 || !strings.Contains(lines[i], part) {
+				t.Errorf("line %d lacks %q:\n%s", i, part, log.String())
+			}
+		}
+	}
+	for _, secret := range []string{"DOE", "1.2.345", "P77"} {
+		if strings.Contains(log.String(), secret) {
+			t.Errorf("the log holds %q:\n%s", secret, log.String())
+		}
+	}
+}
+
+func TestOpenAPI_DescribesTheServer(t *testing.T) {
+	w := httptest.NewRecorder()
+	NewServer(ServerOptions{Logger: quiet}).Handler().ServeHTTP(w, httptest.NewRequest("GET", "/openapi.json", nil))
+	var doc struct {
+		OpenAPI string
+		Paths   map[string]map[string]struct {
+			RequestBody struct{ Content map[string]any }
+			Responses   map[string]struct {
+				Content map[string]struct{ Schema map[string]any }
+			}
+		}
+		Components struct {
+			Schemas map[string]struct{ Properties map[string]any }
+		}
+	}
+	if err := json.Unmarshal(w.Body.Bytes(), &doc); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.HasPrefix(doc.OpenAPI, "3.1.") || len(doc.Paths) != 3 {
+		t.Errorf("openapi %s, paths %v", doc.OpenAPI, doc.Paths)
+	}
+	op := doc.Paths["/v1/studies:classify"]["post"]
+	for _, media := range []string{"application/dicom", "application/zip", "multipart/form-data", "multipart/related"} {
+		if op.RequestBody.Content[media] == nil {
+			t.Errorf("%s is not described", media)
+		}
+	}
+	for _, status := range []string{"400", "408", "413", "415", "422", "429", "500", "503"} {
+		if ref := op.Responses[status].Content["application/problem+json"].Schema["$ref"]; ref != "#/components/schemas/Problem" {
+			t.Errorf("status %s: schema %v", status, ref)
+		}
+	}
+	if ref := op.Responses["200"].Content["application/json"].Schema["$ref"]; ref != "#/components/schemas/Result" {
+		t.Errorf("status 200: schema %v", ref)
+	}
+	for _, property := range []string{"study_instance_uid", "probabilities", "findings", "views", "rejected", "model", "timings_ms"} {
+		if doc.Components.Schemas["Result"].Properties[property] == nil {
+			t.Errorf("Result has no %s", property)
+		}
+	}
+	if strings.Contains(w.Body.String(), `\\:`) {
+		t.Error("a path shows gin's backslash")
+	}
+}

@@ -1,0 +1,201 @@
+package serve
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/mvmae/mvmae/dicom/cxr"
+	"github.com/mvmae/mvmae/model"
+)
+
+// Upload is one file that should be a DICOM object.
+type Upload struct {
+	Name string // for the answer; never logged
+	Data []byte
+	Err  error // why there are no data: the file is rejected
+}
+
+// Uploads is a sequence of files at hand.
+func Uploads(files ...Upload) iter.Seq2[Upload, error] {
+	return func(yield func(Upload, error) bool) {
+		for _, f := range files {
+			if !yield(f, nil) {
+				return
+			}
+		}
+	}
+}
+
+// view is one object on its way through the engine.
+type view struct {
+	name                string
+	image               *cxr.Image
+	flags               []string
+	logits              [model.NumLabels]float32
+	parse, prepare, run time.Duration
+}
+
+// intake is what a request held.
+type intake struct {
+	views    []*view
+	rejected []Rejection
+}
+
+// read parses files as they arrive, each on a worker, and keeps no more of them than the stored images.
+func (e *Engine) read(ctx context.Context, uploads iter.Seq2[Upload, error]) (*intake, error) {
+	var in intake
+	var mu sync.Mutex
+	group, ctx := errgroup.WithContext(ctx)
+	var failed error
+	for file, err := range uploads {
+		if failed = err; failed != nil {
+			break
+		}
+		failed = e.workers.start(ctx, group.Go, func() error {
+			v, rejected := e.parse(file)
+			mu.Lock()
+			defer mu.Unlock()
+			if rejected != nil {
+				in.rejected = append(in.rejected, *rejected)
+			} else {
+				in.views = append(in.views, v)
+			}
+			return nil
+		})
+		if failed != nil {
+			break
+		}
+	}
+	if err := group.Wait(); err != nil && failed == nil {
+		failed = err
+	}
+	if failed != nil {
+		return nil, failed
+	}
+	return &in, nil
+}
+
+func (e *Engine) parse(file Upload) (v *view, rejected *Rejection) {
+	if file.Err != nil {
+		return nil, &Rejection{file.Name, CodeUnreadable, file.Err.Error()}
+	}
+	start := time.Now()
+	var image *cxr.Image
+	err := guard(func() (err error) {
+		image, err = cxr.FromDICOM(file.Data, e.recipe, e.limits)
+		return err
+	})
+	var refusal *cxr.Refusal
+	switch {
+	case errors.As(err, &refusal):
+		return nil, &Rejection{file.Name, refusal.Code, refusal.Detail}
+	case err != nil:
+		return nil, &Rejection{file.Name, CodeInternal, "this program failed at it; the log says where"}
+	case image.StudyInstanceUID == "":
+		return nil, &Rejection{file.Name, CodeNoStudyUID, "StudyInstanceUID (0020,000D) is missing: nobody knows whose view this is"}
+	}
+	return &view{name: file.Name, image: image, flags: slices.Clone(image.Flags), parse: time.Since(start)}, nil
+}
+
+// studies groups the views by Study Instance UID, in the order of these.
+func (in *intake) studies() [][]*view {
+	byUID := map[string][]*view{}
+	for _, v := range in.views {
+		byUID[v.image.StudyInstanceUID] = append(byUID[v.image.StudyInstanceUID], v)
+	}
+	var studies [][]*view
+	for _, uid := range slices.Sorted(maps.Keys(byUID)) {
+		studies = append(studies, byUID[uid])
+	}
+	return studies
+}
+
+// unique sorts views by SOP Instance UID, then by picture, and takes out those that say the same thing twice: an object
+// sent again, in whatever transfer syntax, must not count double. The same UID with another picture is used and flagged;
+// real archives hold such pairs.
+func unique(views []*view) (kept []*view, rejected []Rejection) {
+	slices.SortFunc(views, func(a, b *view) int {
+		return cmp.Or(
+			cmp.Compare(a.image.SOPInstanceUID, b.image.SOPInstanceUID),
+			bytes.Compare(a.image.Stored, b.image.Stored),
+			cmp.Compare(a.image.View, b.image.View),
+			cmp.Compare(a.name, b.name))
+	})
+	shared := map[string]int{}
+	for i, v := range views {
+		if i > 0 && samePicture(v, views[i-1]) {
+			rejected = append(rejected, Rejection{v.name, CodeDuplicate, "same object as " + views[i-1].name + ", which is used"})
+			continue
+		}
+		kept = append(kept, v)
+		shared[v.image.SOPInstanceUID]++
+	}
+	for _, v := range kept {
+		if shared[v.image.SOPInstanceUID] > 1 {
+			v.flags = append(v.flags, FlagSharedUID)
+		}
+	}
+	return kept, rejected
+}
+
+func samePicture(a, b *view) bool {
+	return a.image.SOPInstanceUID == b.image.SOPInstanceUID && a.image.View == b.image.View &&
+		bytes.Equal(a.image.Stored, b.image.Stored)
+}
+
+func onePatient(views []*view) error {
+	ids := map[string]bool{}
+	for _, v := range views {
+		if v.image.PatientID != "" {
+			ids[v.image.PatientID] = true
+		}
+	}
+	if len(ids) > 1 {
+		return problem(http.StatusUnprocessableEntity, "two_patients", "correct the PatientID (0010,0020) of the wrong objects",
+			"study %s holds objects of %d patients", HashUID(views[0].image.StudyInstanceUID), len(ids))
+	}
+	return nil
+}
+
+func twoStudies(studies [][]*view) error {
+	names := make([]string, len(studies))
+	for i, views := range studies {
+		names[i] = fmt.Sprintf("%d of %s", len(views), HashUID(views[0].image.StudyInstanceUID))
+	}
+	return problem(http.StatusUnprocessableEntity, "two_studies",
+		"send each study in its own request; the names are hashes of the StudyInstanceUID (0020,000D)",
+		"the request holds objects of %d studies: %s", len(studies), strings.Join(names, ", "))
+}
+
+func noUsableView(rejected []Rejection) error {
+	p := problem(http.StatusUnprocessableEntity, "no_usable_view", "send at least one chest radiograph (CR or DX)",
+		"no view can be classified; objects rejected: %d", len(rejected))
+	if len(rejected) == 0 {
+		p.Detail = "the request holds no object"
+	}
+	p.Rejected = sortRejections(rejected)
+	return p
+}
+
+// sortRejections makes the list the same whatever order the files came in, and never nil.
+func sortRejections(list []Rejection) []Rejection {
+	slices.SortFunc(list, func(a, b Rejection) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Code, b.Code))
+	})
+	if list == nil {
+		list = []Rejection{}
+	}
+	return list
+}

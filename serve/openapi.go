@@ -1,0 +1,69 @@
+package serve
+
+import (
+	"fmt"
+	"net/http"
+	"reflect"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humagin"
+	"github.com/gin-gonic/gin"
+)
+
+// describe serves the OpenAPI 3.1 document at /openapi.json. Its schemas come from the Go types. The handlers are gin's
+// own: huma would read a body of half a gigabyte into memory before it called one.
+func describe(r *gin.Engine) {
+	config := huma.DefaultConfig("MVMAE server", "1")
+	config.Info.Description = "Classifies chest radiograph studies. Research use only."
+	config.DocsPath, config.SchemasPath, config.CreateHooks = "", "", nil
+	doc := humagin.New(r, config).OpenAPI()
+
+	content := func(v any, media string) map[string]*huma.MediaType {
+		return map[string]*huma.MediaType{media: {Schema: doc.Components.Schemas.Schema(reflect.TypeOf(v), true, "")}}
+	}
+	answers := func(ok any, okText string, problems ...int) map[string]*huma.Response {
+		m := map[string]*huma.Response{"200": {Description: okText, Content: content(ok, "application/json")}}
+		for _, status := range problems {
+			answer := &huma.Response{Description: http.StatusText(status), Content: content(Problem{}, "application/problem+json")}
+			if status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable {
+				answer.Headers = map[string]*huma.Param{"Retry-After": {
+					Description: "Seconds to wait.", Schema: &huma.Schema{Type: huma.TypeInteger},
+				}}
+			}
+			m[fmt.Sprint(status)] = answer
+		}
+		return m
+	}
+	doc.AddOperation(&huma.Operation{
+		OperationID: "classify-study", Method: http.MethodPost, Path: pathClassify, Summary: "Classify one study",
+		Description: "Takes the DICOM objects of one study and answers with its findings. Objects that cannot be used are listed; " +
+			"the study is refused only when none can.",
+		RequestBody: requestBody(),
+		Responses: answers(Result{}, "The study's findings.", http.StatusBadRequest, http.StatusRequestTimeout,
+			http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType, http.StatusUnprocessableEntity,
+			http.StatusTooManyRequests, http.StatusInternalServerError, http.StatusServiceUnavailable),
+	})
+	doc.AddOperation(&huma.Operation{
+		OperationID: "live", Method: http.MethodGet, Path: pathLive, Summary: "Whether the process answers",
+		Responses: answers(Health{}, "It does."),
+	})
+	doc.AddOperation(&huma.Operation{
+		OperationID: "ready", Method: http.MethodGet, Path: pathReady, Summary: "Whether the model is warm and studies are taken in",
+		Responses: answers(Health{}, "They are.", http.StatusServiceUnavailable),
+	})
+}
+
+// requestBody lists the ways to send a study.
+func requestBody() *huma.RequestBody {
+	object := &huma.Schema{Type: huma.TypeString, Format: "binary", Description: "One DICOM object (PS3.10 file)."}
+	objects := &huma.Schema{Type: huma.TypeArray, Items: object}
+	return &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{
+		typeDICOM: {Schema: object},
+		typeZip:   {Schema: &huma.Schema{Type: huma.TypeString, Format: "binary", Description: "The study's objects, in any folders."}},
+		typeForm: {Schema: &huma.Schema{
+			Type: huma.TypeObject, Description: "Every part is an object, whatever its name.",
+			Properties: map[string]*huma.Schema{"file": objects},
+		}},
+		typeRelated: {Schema: objects},
+	}}
+}

@@ -1,0 +1,75 @@
+package serve
+
+import (
+	"github.com/mvmae/mvmae/model"
+	"github.com/mvmae/mvmae/model/fuse"
+)
+
+// Result is the answer to one study: the document of both the command line and HTTP.
+type Result struct {
+	StudyInstanceUID string             `json:"study_instance_uid"`
+	Probabilities    map[string]float32 `json:"probabilities" doc:"The study's probability of each of the 14 labels, fused over its views and calibrated."`
+	Findings         []fuse.Finding     `json:"findings" doc:"Each label in alphabetical order."`
+	Views            []View             `json:"views" doc:"The objects that were used, in the order of their SOP Instance UIDs."`
+	Rejected         []Rejection        `json:"rejected" doc:"The objects that were not used."`
+	Model            ModelID            `json:"model"`
+	TimingsMS        Timings            `json:"timings_ms"`
+}
+
+// View is one object of a study that was used.
+type View struct {
+	SOPInstanceUID string             `json:"sop_instance_uid"`
+	View           string             `json:"view" enum:"frontal,lateral,unknown"`
+	Evidence       string             `json:"evidence" doc:"What the view was told by."`
+	Probabilities  map[string]float32 `json:"probabilities" doc:"What this view alone says of each label."`
+	Flags          []string           `json:"flags" doc:"Reasons to trust this view less."`
+}
+
+// The flags that the engine adds to those of cxr.
+const (
+	FlagEvidenceUntrained = "view_evidence_untrained" // the view is known by evidence that the training images never had
+	FlagFarFromTraining   = "far_from_training"       // the embedding lies farther out than those of 99 % of the training images
+	FlagSharedUID         = "sop_instance_uid_shared" // another object of the study has the same UID and another picture
+)
+
+// Rejection is one object that was not used, and why.
+type Rejection struct {
+	Name   string `json:"name" doc:"The name it was sent under."`
+	Code   string `json:"code" doc:"Why, stable across versions."`
+	Detail string `json:"detail"`
+}
+
+// The codes of a Rejection beside those of cxr.
+const (
+	CodeDuplicate  = "duplicate"             // same SOP Instance UID and same picture as an object that is used
+	CodeUnreadable = "unreadable"            // the file could not be read
+	CodeNoStudyUID = "no_study_instance_uid" // so it cannot be told which views belong together
+	CodeInternal   = "internal"              // a defect of this program
+)
+
+// ModelID says which model answered.
+type ModelID struct {
+	Name    string `json:"name"`
+	Version string `json:"version"`
+	SHA256  string `json:"sha256"`
+}
+
+// Timings say where the time of a study went, in milliseconds. Parse, Preprocess and Run are sums over its objects, which
+// are worked on side by side; Read and Total are what a clock on the wall showed.
+type Timings struct {
+	Read       float64 `json:"read" doc:"Until the last object was there and parsed."`
+	Parse      float64 `json:"parse" doc:"DICOM object to stored image, summed over objects."`
+	Preprocess float64 `json:"preprocess" doc:"Stored image to model input, summed over views."`
+	Run        float64 `json:"run" doc:"In the network, summed over views."`
+	Fuse       float64 `json:"fuse"`
+	Total      float64 `json:"total"`
+}
+
+// byLabel gives each of the 14 numbers its label's name.
+func byLabel(p [model.NumLabels]float32) map[string]float32 {
+	m := make(map[string]float32, len(p))
+	for i, v := range p {
+		m[model.Labels[i]] = v
+	}
+	return m
+}

@@ -1,0 +1,148 @@
+package serve
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"runtime"
+	"sync/atomic"
+	"time"
+
+	"github.com/mvmae/mvmae/internal/hint"
+)
+
+// ServerOptions bound what callers can do to a Server. Zero values mean the defaults.
+type ServerOptions struct {
+	Limits Limits
+	// Studies is how many requests are in the house at a time, being read, waiting or worked on; more are answered with 429.
+	// Each holds no more than the file that is arriving, or a whole zip archive. Default 4 per core.
+	Studies int
+	// ReadTimeout is how long a request may take to arrive; the time to answer it does not count. Default 2 minutes.
+	ReadTimeout time.Duration
+	Logger      *slog.Logger // default slog.Default()
+}
+
+func (o ServerOptions) withDefaults() ServerOptions {
+	d := DefaultLimits()
+	if o.Limits.RequestBytes == 0 {
+		o.Limits.RequestBytes = d.RequestBytes
+	}
+	if o.Limits.FileBytes == 0 {
+		o.Limits.FileBytes = d.FileBytes
+	}
+	if o.Limits.Files == 0 {
+		o.Limits.Files = d.Files
+	}
+	if o.Studies == 0 {
+		o.Studies = 4 * runtime.GOMAXPROCS(0)
+	}
+	if o.ReadTimeout == 0 {
+		o.ReadTimeout = 2 * time.Minute
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	return o
+}
+
+// What a connection may cost before and between requests, and to hear its answer.
+const (
+	headerTimeout  = 10 * time.Second
+	idleTimeout    = 2 * time.Minute
+	writeTimeout   = 30 * time.Second
+	maxHeaderBytes = 64 << 10
+)
+
+// Server answers studies over HTTP. It is not ready until it is given an engine.
+type Server struct {
+	opts     ServerOptions
+	handler  http.Handler
+	house    chan struct{} // one place per study taken in
+	engine   atomic.Pointer[Engine]
+	draining atomic.Bool
+}
+
+// NewServer makes a Server that answers 503 until Ready is called.
+func NewServer(opts ServerOptions) *Server {
+	s := &Server{opts: opts.withDefaults()}
+	s.house = make(chan struct{}, s.opts.Studies)
+	s.handler = s.routes()
+	return s
+}
+
+// Ready gives the server the engine that answers from here on. The engine stays the caller's to close, after Serve.
+func (s *Server) Ready(e *Engine) { s.engine.Store(e) }
+
+// Handler is all of the server's routes.
+func (s *Server) Handler() http.Handler { return s.handler }
+
+// Serve answers requests until ctx ends. Then it stops being ready, takes in no more studies, answers every one that it
+// took in, and returns nil.
+func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
+	lasting := context.WithoutCancel(ctx) // a study that was taken in outlives ctx
+	srv := &http.Server{
+		Handler: s.handler, ReadHeaderTimeout: headerTimeout, ReadTimeout: s.opts.ReadTimeout,
+		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
+		BaseContext: func(net.Listener) context.Context { return lasting },
+		ErrorLog:    slog.NewLogLogger(s.opts.Logger.Handler(), slog.LevelDebug),
+	}
+	stopped := make(chan error, 1)
+	go func() { stopped <- srv.Serve(ln) }()
+	select {
+	case err := <-stopped:
+		return fmt.Errorf("serve %s: %w", ln.Addr(), err)
+	case <-ctx.Done():
+	}
+	s.draining.Store(true)
+	s.opts.Logger.Info("stopping", "studies_in_progress", len(s.house))
+	err := srv.Shutdown(lasting)
+	<-stopped
+	return err
+}
+
+// ErrNotLoopback is the error of Listen for an address that others than this machine can reach.
+var ErrNotLoopback = errors.New("address is not a loopback address")
+
+// Listen opens addr ("127.0.0.1:8080"; port 0 lets the system choose). Whoever reaches the server may use it, so an address
+// that is not of the loopback interface is refused unless insecure is set.
+func Listen(ctx context.Context, addr string, insecure bool) (net.Listener, error) {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return nil, hint.Wrap(fmt.Errorf("listen on %s: %w", addr, err), "write host and port, like 127.0.0.1:8080")
+	}
+	if !insecure {
+		// The name is looked up once: what is checked is what is listened on.
+		ips, err := lookup(ctx, host)
+		if err != nil {
+			return nil, fmt.Errorf("listen on %s: %w", addr, err)
+		}
+		for _, ip := range ips {
+			if !ip.Unmap().IsLoopback() {
+				return nil, hint.Wrap(fmt.Errorf("listen on %s: %w", addr, ErrNotLoopback),
+					"the server asks callers for no token yet: keep to 127.0.0.1 behind a proxy that does, or accept every caller with --insecure")
+			}
+		}
+		host = ips[0].String()
+	}
+	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort(host, port))
+	var op *net.OpError
+	if errors.As(err, &op) {
+		return nil, hint.Wrap(fmt.Errorf("listen on %s: %w", addr, op.Err), "choose another address with --listen; port 0 takes a free one")
+	}
+	return ln, err
+}
+
+func lookup(ctx context.Context, host string) ([]netip.Addr, error) {
+	if host == "" { // every interface
+		return []netip.Addr{netip.IPv6Unspecified()}, nil
+	}
+	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	if err == nil && len(ips) == 0 {
+		err = errors.New("the host has no address")
+	}
+	return ips, err
+}
