@@ -119,7 +119,33 @@ func TestDemo_EveryProgramAgrees(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	t.Run("ReadmeCommands", func(t *testing.T) { readmeCommands(t, filepath.Dir(dir)) })
 	t.Run("InterruptAndResume", func(t *testing.T) { interruptAndResume(t, filepath.Join(dir, "pack")) })
+}
+
+// readmeCommands runs the README's commands in a folder that holds a demo, all but the server, which does not end.
+func readmeCommands(t *testing.T, folder string) {
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	run := 0
+	for line := range strings.Lines(string(readme)) {
+		line, _, _ = strings.Cut(line, "#")
+		words := strings.Fields(line)
+		if len(words) < 2 || !strings.HasPrefix(words[0], "bin/") || words[1] == "up" {
+			continue
+		}
+		run++
+		cmd := program(t, strings.TrimPrefix(words[0], "bin/"), words[1:]...)
+		cmd.Dir = folder
+		if err := cmd.Run(); err != nil {
+			t.Fatalf("%s: %v\n%s", line, err, cmd.Stderr)
+		}
+	}
+	if run < 9 {
+		t.Errorf("only %d commands were found", run)
+	}
 }
 
 // interruptAndResume stops a run by ^C and goes on with it in another process: the weights are those of an uninterrupted run.
