@@ -48,7 +48,7 @@ func TestCostOf_EveryPresetAndRecipeFits(t *testing.T) {
 			func(*Spec) {},
 			func(s *Spec) { s.QKNorm, s.Positions = true, Learned },
 			func(s *Spec) { s.Pool = PoolMean },
-			func(s *Spec) { s.Decoder = Decoder{Width: s.Width, Depth: 2, Heads: s.Heads, OwnViews: true} },
+			func(s *Spec) { *s = s.Reference() },
 		} {
 			s, err := Preset(name)
 			if err != nil {

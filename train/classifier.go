@@ -44,8 +44,13 @@ func NewXLAClassifier(dev *Device, spec model.Spec, params model.Tensors) (*XLAC
 	if err != nil {
 		return nil, err
 	}
+	return newClassifier(dev, spec, store)
+}
+
+// newClassifier runs the parameters that a store holds, at any time.
+func newClassifier(dev *Device, spec model.Spec, store *gomodel.Store) (*XLAClassifier, error) {
 	exec, err := gomodel.NewExec(dev.Backend, store, func(_ *gomodel.Scope, in []node) []node {
-		o := graphOps{store, in[0].Graph()}
+		o := graphOps{store: store, g: in[0].Graph()}
 		embedding := model.Embed(o, spec, in[0], in[1])
 		return []node{embedding, model.Head(o, embedding)}
 	})

@@ -32,11 +32,14 @@ func finish(ctx context.Context, c *XLAClassifier, params model.Tensors, run *Ru
 	if err != nil {
 		return rep, err
 	}
-	thresholds := rep.Thresholds()
+	thresholds, method := rep.Thresholds(), run.Config.Method
+	if run.Info.Kind == "supervised" {
+		method = "supervised"
+	}
 	meta := model.Metadata{
 		FormatVersion: model.FormatVersion, Name: "mvmae-" + c.spec.Preset, Version: run.Info.ID, Spec: c.spec, Labels: model.Labels[:],
 		Preprocessing: pack.Recipe.String(), Fusion: string(rule), Thresholds: thresholds[:], Calibration: calibration,
-		RunID: run.Info.ID, Method: run.Config.Method, Datasets: datasetCounts(pack), ViewEvidence: pack.Manifest.Evidence,
+		RunID: run.Info.ID, Method: method, Datasets: datasetCounts(pack), ViewEvidence: pack.Manifest.Evidence,
 		Embedding: stats, Licence: "Apache-2.0", IntendedUse: model.IntendedUse,
 	}
 	if err := leaveParity(ctx, c, run, pack); err != nil {
@@ -74,11 +77,11 @@ func EvaluatePack(ctx context.Context, c Classifier, pack *data.Pack, opts eval.
 	return eval.Evaluate(val, test, opts)
 }
 
-// OpenClassifier reads the model that a probe left in its run folder.
+// OpenClassifier reads the model that a probe, finetune or supervised run left in its folder.
 func OpenClassifier(dev *Device, dir string) (*XLAClassifier, model.Metadata, error) {
 	doc, err := os.ReadFile(filepath.Join(dir, model.RunMetadata))
 	if err != nil {
-		return nil, model.Metadata{}, hint.Wrap(fmt.Errorf("open model: %w", err), `name a folder that "mvmae-train probe" wrote, or a file that ends in .onnx`)
+		return nil, model.Metadata{}, hint.Wrap(fmt.Errorf("open model: %w", err), `name a folder that "mvmae-train probe", "finetune" or "supervised" wrote, or a file that ends in .onnx`)
 	}
 	meta, err := model.ParseMetadata(doc)
 	if err != nil {

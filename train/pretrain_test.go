@@ -226,6 +226,8 @@ func TestCheckpoint_WhatCannotBeReadIsRefused(t *testing.T) {
 	}{
 		"another version": {map[string]string{"format_version": "99", "step": "1"}, `format version "99"`},
 		"no step":         {map[string]string{"format_version": "1"}, "corrupt checkpoint"},
+		"scored too late": {map[string]string{"format_version": "1", "step": "1", "scored": "2"}, "corrupt checkpoint"},
+		"score no number": {map[string]string{"format_version": "1", "step": "1", "score": "good"}, "corrupt checkpoint"},
 		"no parameters":   {map[string]string{"format_version": "1", "step": "1"}, "is missing"},
 	} {
 		run := newRun(t, "pretrain", "", pack, testConfig())
@@ -262,5 +264,28 @@ func TestInputs_SameForAnyNumberOfWorkers(t *testing.T) {
 	}
 	if err := g.Wait(); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestRunSweep_RemovesOnlyHalfWrittenFiles(t *testing.T) {
+	run := newRun(t, "pretrain", "", makePack(t, 10), testConfig())
+	for _, name := range []string{".last.safetensors.tmp12", ".best.safetensors.tmp3", "last.safetensors", "notes.tmp"} {
+		if err := os.WriteFile(filepath.Join(run.Dir, "checkpoints", name), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := run.sweep(); err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir(filepath.Join(run.Dir, "checkpoints"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var left []string
+	for _, e := range entries {
+		left = append(left, e.Name())
+	}
+	if diff := cmp.Diff([]string{"last.safetensors", "notes.tmp"}, left); diff != "" {
+		t.Error(diff)
 	}
 }

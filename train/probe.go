@@ -39,7 +39,7 @@ type ProbeMetrics struct {
 // test studies. The run folder gets what export needs (model.RunMetadata, RunCheckpoint, RunParity) and eval.json.
 func Probe(ctx context.Context, dev *Device, run *Run, pack *data.Pack, report func(ProbeStatus)) (rep eval.Report, err error) {
 	defer recoverGraph(&err)
-	spec, params, err := probeEncoder(run)
+	spec, params, err := startClassifier(run)
 	if err != nil {
 		return rep, fmt.Errorf("probe: %w", err)
 	}
@@ -67,9 +67,10 @@ func Probe(ctx context.Context, dev *Device, run *Run, pack *data.Pack, report f
 	return rep, nil
 }
 
-// probeEncoder returns the network that a probe stands on: an encoder, with a head of first values.
-func probeEncoder(run *Run) (model.Spec, model.Tensors, error) {
-	preset := run.Config.Preset
+// startClassifier returns the network that a classifier begins with: the encoder of run.Info.Init, of random weights if that
+// is empty, with a head of first values.
+func startClassifier(run *Run) (model.Spec, model.Tensors, error) {
+	cfg := run.Config
 	var pretrained model.Tensors
 	if run.Info.Init != "" {
 		from, err := OpenRun(run.Info.Init)
@@ -83,9 +84,9 @@ func probeEncoder(run *Run) (model.Spec, model.Tensors, error) {
 		if last.tensors == nil {
 			return model.Spec{}, nil, hint.Wrap(fmt.Errorf("run %s has no checkpoint", run.Info.Init), `let it train: "mvmae-train resume %s"`, run.Info.Init)
 		}
-		preset, pretrained = from.Config.Preset, last.tensors
+		cfg, pretrained = from.Config, last.tensors
 	}
-	spec, err := model.Preset(preset)
+	spec, err := cfg.Spec()
 	if err != nil {
 		return spec, nil, err
 	}
@@ -109,18 +110,37 @@ type embedded struct {
 	embedding [][]float32
 }
 
+// labelled lists the studies of a split of which at least one label is known.
+func labelled(pack *data.Pack, split data.Split) (studies []int, err error) {
+	for _, s := range pack.StudiesOf(split) {
+		if pack.Studies[s].Labels != model.AbsentLabels() {
+			studies = append(studies, s)
+		}
+	}
+	if len(studies) == 0 {
+		return nil, hint.Wrap(fmt.Errorf("the pack has no labelled study in split %s", split), `see the counts that "mvmae-train index" printed; --split-shares changes the splits`)
+	}
+	return studies, nil
+}
+
+// targets are what a study's labels ask of the logits: 0 or 1, and 1 where the label is known at all.
+func targets(labels model.LabelSet) (target, known [model.NumLabels]float32) {
+	for l, state := range labels {
+		if y, ok := state.Target(); ok {
+			target[l], known[l] = y, 1
+		}
+	}
+	return target, known
+}
+
 // embedSplits encodes every image of every split once.
 func embedSplits(ctx context.Context, c Classifier, pack *data.Pack, report func(ProbeStatus)) (map[data.Split]*embedded, error) {
 	sets, total := map[data.Split]*embedded{}, 0
 	for _, split := range []data.Split{data.Train, data.Validate, data.Test} {
 		s := &embedded{}
-		for _, study := range pack.StudiesOf(split) {
-			if pack.Studies[study].Labels != model.AbsentLabels() {
-				s.studies = append(s.studies, study)
-			}
-		}
-		if len(s.studies) == 0 {
-			return nil, hint.Wrap(fmt.Errorf("the pack has no labelled study in split %s", split), `see the counts that "mvmae-train index" printed; --split-shares changes the splits`)
+		var err error
+		if s.studies, err = labelled(pack, split); err != nil {
+			return nil, err
 		}
 		s.images = ImagesOf(pack, s.studies)
 		total += len(s.images)
@@ -196,7 +216,8 @@ func trainHead(ctx context.Context, dev *Device, run *Run, pack *data.Pack, spec
 		if err != nil {
 			return nil, err
 		}
-		auroc, err := macroAUROC(pack, sets[data.Validate], head, rule)
+		val := sets[data.Validate]
+		auroc, err := macroAUROC(pack, val.studies, headLogits(head, val.embedding), rule)
 		if err != nil {
 			return nil, err
 		}
@@ -234,12 +255,9 @@ func newHeadTrainer(dev *Device, cfg Config, pack *data.Pack, spec model.Spec, s
 	}
 	for _, s := range set.studies {
 		study := pack.Studies[s]
-		var target, weight [model.NumLabels]float32
-		for l, state := range study.Labels {
-			if y, known := state.Target(); known {
-				target[l] = y
-				weight[l] = 1 / float32(len(study.Images)) // so that a study counts once, however many views it has
-			}
+		target, weight := targets(study.Labels)
+		for l := range weight {
+			weight[l] /= float32(len(study.Images)) // so that a study counts once, however many views it has
 		}
 		for range study.Images {
 			h.target, h.weight = append(h.target, target), append(h.weight, weight)
@@ -257,9 +275,9 @@ func newHeadTrainer(dev *Device, cfg Config, pack *data.Pack, spec model.Spec, s
 	}
 	addMoments(h.store, h.params, nil)
 	h.exec, err = gomodel.NewExec(dev.Backend, h.store, func(_ *gomodel.Scope, in []node) []node {
-		o := graphOps{h.store, in[0].Graph()}
+		o := graphOps{store: h.store, g: in[0].Graph()}
 		loss := bce(model.Head(o, in[0]), in[1], in[2])
-		return []node{loss, h.optimiser().update(o, h.params, loss, in[3])}
+		return []node{loss, h.optimiser().update(o, h.params, nil, loss, in[3])}
 	})
 	return h, err
 }
@@ -337,11 +355,11 @@ func (h *headTrainer) folded() (model.Tensors, error) {
 	return head, nil
 }
 
-// macroAUROC scores a head on the studies of a split.
-func macroAUROC(pack *data.Pack, set *embedded, head model.Tensors, rule fuse.Rule) (float64, error) {
-	logits := make([][model.NumLabels]float32, len(set.embedding))
+// headLogits applies a head on the host.
+func headLogits(head model.Tensors, embedding [][]float32) [][model.NumLabels]float32 {
+	logits := make([][model.NumLabels]float32, len(embedding))
 	w, b := head["head.weight"].Data, head["head.bias"].Data
-	for i, e := range set.embedding {
+	for i, e := range embedding {
 		for l := range b {
 			sum := float64(b[l])
 			for d, v := range e {
@@ -350,8 +368,13 @@ func macroAUROC(pack *data.Pack, set *embedded, head model.Tensors, rule fuse.Ru
 			logits[i][l] = float32(sum)
 		}
 	}
+	return logits
+}
+
+// macroAUROC scores the logits of ImagesOf(studies).
+func macroAUROC(pack *data.Pack, studies []int, logits [][model.NumLabels]float32, rule fuse.Rule) (float64, error) {
 	var rows []metrics.Row
-	for _, p := range Predictions(pack, set.studies, logits) {
+	for _, p := range Predictions(pack, studies, logits) {
 		var views [][model.NumLabels]float32
 		for _, v := range p.Views {
 			views = append(views, v.Logits)

@@ -3,6 +3,7 @@ package train
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
@@ -42,11 +43,11 @@ type Run struct {
 type RunInfo struct {
 	FormatVersion int       `json:"format_version"`
 	ID            string    `json:"run_id"`
-	Kind          string    `json:"kind"` // pretrain or probe
+	Kind          string    `json:"kind"` // pretrain, probe, finetune or supervised
 	Created       time.Time `json:"created"`
 	Data          string    `json:"data"`        // the pack's folder
 	DataDigest    string    `json:"data_sha256"` // of the pack's pixels: a run is resumed on the same data only
-	Init          string    `json:"init"`        // run folder whose encoder a probe reads; empty for random weights
+	Init          string    `json:"init"`        // run folder whose encoder a classifier begins with; empty for random weights
 	Device        string    `json:"device"`
 	PluginDigest  string    `json:"plugin_sha256"`
 }
@@ -116,14 +117,31 @@ func (r *Run) WriteJSON(name string, v any) error {
 
 // checkpoint is a state that a run can go on from.
 type checkpoint struct {
-	step    int // steps done
+	step    int     // steps done
+	scored  int     // step after which the last score was taken; 0 for none
+	score   float64 // best score so far, where there is one
 	tensors model.Tensors
 }
 
 func (r *Run) saveCheckpoint(c checkpoint) error {
 	return model.WriteSafetensors(r.path(lastCheckpoint), c.tensors, map[string]string{
 		"format_version": strconv.Itoa(runVersion), "run_id": r.Info.ID, "step": strconv.Itoa(c.step),
+		"scored": strconv.Itoa(c.scored), "score": strconv.FormatFloat(c.score, 'g', -1, 64),
 	})
+}
+
+// sweep removes what a killed process left half written.
+func (r *Run) sweep() error {
+	var errs []error
+	for _, name := range []string{metricsFile, lastCheckpoint, model.RunCheckpoint} {
+		dir, base := filepath.Split(r.path(name))
+		left, err := filepath.Glob(dir + "." + base + ".tmp*")
+		errs = append(errs, err)
+		for _, path := range left {
+			errs = append(errs, os.Remove(path))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // loadCheckpoint reads the last checkpoint; a run that has left none gives step 0 and no tensors.
@@ -142,7 +160,14 @@ func (r *Run) loadCheckpoint() (checkpoint, error) {
 	if err != nil || step < 0 {
 		return checkpoint{}, fmt.Errorf("read %s: %w: step is %q", r.path(lastCheckpoint), model.ErrCorrupt, meta["step"])
 	}
-	return checkpoint{step, tensors}, nil
+	c := checkpoint{step: step, tensors: tensors}
+	if c.scored, err = strconv.Atoi(cmp.Or(meta["scored"], "0")); err != nil || c.scored > step {
+		return checkpoint{}, fmt.Errorf("read %s: %w: scored is %q at step %d", r.path(lastCheckpoint), model.ErrCorrupt, meta["scored"], step)
+	}
+	if c.score, err = strconv.ParseFloat(cmp.Or(meta["score"], "-Inf"), 64); err != nil {
+		return checkpoint{}, fmt.Errorf("read %s: %w: score is %q", r.path(lastCheckpoint), model.ErrCorrupt, meta["score"])
+	}
+	return c, nil
 }
 
 // metricsLog appends lines to metrics.jsonl.
