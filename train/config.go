@@ -100,7 +100,7 @@ func Default() Config {
 		Augment:    Augment{CropMin: 0.5, Flip: 0.5, Brightness: 0.4, Contrast: 0.4, Jitter: 0.8},
 		Checkpoint: CheckpointConfig{Minutes: 10},
 		Probe: ProbeConfig{
-			Epochs: 90, WarmupEpochs: 10, BaseLR: 1e-3, BatchViews: 256, Fusion: "mean_probability", Replicates: 1000,
+			Epochs: 90, WarmupEpochs: 10, BaseLR: 1e-2, BatchViews: 256, Fusion: "mean_probability", Replicates: 1000,
 		},
 		Finetune: FinetuneConfig{
 			Epochs: 75, BatchViews: 256, LayerDecay: 0.55, DropPath: 0.2, Pool: string(model.PoolCLS),

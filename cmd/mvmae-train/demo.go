@@ -30,9 +30,9 @@ import (
 // DemoCmd is the whole product once, small: the programs are run as a person would run them.
 type DemoCmd struct {
 	Out     string  `help:"Folder to work in." default:"demo" placeholder:"DIR"`
-	Studies int     `help:"Synthetic studies." default:"900"`
-	Epochs  float64 `help:"Passes of pretraining over the training studies." default:"30"`
-	Size    int     `help:"Pixels on a side of the synthetic images." default:"512"`
+	Studies int     `help:"Synthetic studies." default:"1200"`
+	Epochs  float64 `help:"Passes of pretraining over the training studies." default:"40"`
+	Size    int     `help:"Pixels on a side of the synthetic images." default:"384"`
 	Seed    uint64  `help:"Seed of studies and training." default:"1"`
 }
 
@@ -47,7 +47,7 @@ func (c *DemoCmd) Run(ctx context.Context, out *cli.Output) error {
 	d := demo{out: out, dir: c.Out}
 	seed := fmt.Sprint(c.Seed)
 	// Base rates far above the paper's, for runs a thousandth as long.
-	pretrain := []string{"--preset", "tiny", "--set", "seed=" + seed, "--set", fmt.Sprint("epochs=", c.Epochs), "--set", "optim.warmup_epochs=2",
+	pretrain := []string{"--preset", "tiny", "--set", "seed=" + seed, "--set", fmt.Sprint("epochs=", c.Epochs), "--set", fmt.Sprint("optim.warmup_epochs=", c.Epochs/10),
 		"--set", "batch_views=64", "--set", "optim.base_lr=4e-3", "--set", "optim.clip_norm=1", "--device", "cpu"}
 	probe := []string{"--set", "seed=" + seed, "--device", "cpu"}
 	for _, step := range []struct {

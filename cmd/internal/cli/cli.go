@@ -33,7 +33,7 @@ func Main(name, description string, cmd any, exitCode func(error) int) {
 	unwatch := context.AfterFunc(ctx, func() {
 		second := make(chan os.Signal, 1)
 		signal.Notify(second, os.Interrupt, syscall.SIGTERM)
-		fmt.Fprintln((*logWriter)(out), "interrupted: finishing the step at hand; a second interrupt leaves at once")
+		fmt.Fprintln((*logWriter)(out), "interrupted: finishing what is at hand; a second interrupt leaves at once")
 		<-second
 		os.Exit(ExitInterrupted)
 	})
