@@ -75,6 +75,8 @@ func (g *graph) Add(a, b value) value {
 	return g.node("Add", g.shapes.Add(a.dims, b.dims), []string{a.name, b.name})
 }
 
+func (g *graph) Residual(x, branch value, _ int) value { return g.Add(x, branch) }
+
 func (g *graph) Affine(x value, scale, shift float64) value {
 	if scale != 1 {
 		x = g.node("Mul", x.dims, []string{x.name, g.scalar(scale)})

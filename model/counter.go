@@ -134,6 +134,8 @@ func (c *Counter) Affine(x []int, _, _ float64) []int     { return x }
 func (c *Counter) MeanTokens(x []int) []int               { return []int{x[0], x[2]} }
 func (c *Counter) Repeat(row []int, n int, _ []int) []int { return []int{1, n, row[0]} }
 
+func (c *Counter) Residual(x, branch []int, _ int) []int { return c.Add(x, branch) }
+
 func (c *Counter) Add(a, b []int) []int {
 	if len(a) < len(b) {
 		a, b = b, a

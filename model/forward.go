@@ -92,9 +92,9 @@ type stack struct {
 func blocks[T any](o Ops[T], s Spec, x T, st stack) T {
 	for i := range st.depth {
 		p := blockName(st.prefix, i)
-		x = o.Add(x, attention(o, s, o.LayerNorm(x, p+"norm1", s.BlockEps), st, p+"attn."))
+		x = o.Residual(x, attention(o, s, o.LayerNorm(x, p+"norm1", s.BlockEps), st, p+"attn."), 2*i)
 		h := o.Linear(o.LayerNorm(x, p+"norm2", s.BlockEps), p+"mlp.fc1.weight", p+"mlp.fc1.bias")
-		x = o.Add(x, o.Linear(o.GELU(h), p+"mlp.fc2.weight", p+"mlp.fc2.bias"))
+		x = o.Residual(x, o.Linear(o.GELU(h), p+"mlp.fc2.weight", p+"mlp.fc2.bias"), 2*i+1)
 	}
 	return o.LayerNorm(x, st.prefix+".layer_norm", s.FinalEps)
 }

@@ -25,17 +25,20 @@ const FormatVersion = 1
 // Metadata are everything a model file says beside its graph: what a server needs to treat a study as the trainer did,
 // and what a person needs to know where the model came from.
 type Metadata struct {
-	FormatVersion    int               `json:"format_version"`
-	Name             string            `json:"name"`
-	Version          string            `json:"version"`
-	Spec             Spec              `json:"spec"`
-	Labels           []string          `json:"labels"`
-	Preprocessing    string            `json:"preprocessing"` // a cxr.Recipe
-	Fusion           string            `json:"fusion"`        // a fuse.Rule
-	Thresholds       []float64         `json:"thresholds"`    // per label, on the fused probability; tuned on validation
-	Calibration      json.RawMessage   `json:"calibration"`   // a fuse.Calibration
+	FormatVersion int             `json:"format_version"`
+	Name          string          `json:"name"`
+	Version       string          `json:"version"`
+	Spec          Spec            `json:"spec"`
+	Labels        []string        `json:"labels"`
+	Preprocessing string          `json:"preprocessing"` // a cxr.Recipe
+	Fusion        string          `json:"fusion"`        // a fuse.Rule
+	Thresholds    []float64       `json:"thresholds"`    // per label, on the fused probability; tuned on validation
+	Calibration   json.RawMessage `json:"calibration"`   // a fuse.Calibration
+	// UntrainedLabels are the labels that no training study knew: their probability means nothing, and is next to 0.
+	UntrainedLabels  []string          `json:"untrained_labels,omitempty"`
 	RunID            string            `json:"run_id"`
-	Method           string            `json:"method"`
+	Kind             string            `json:"kind"` // of the run: probe, finetune or supervised
+	Encoder          Encoder           `json:"encoder"`
 	Datasets         map[string]Counts `json:"datasets"`
 	ViewEvidence     []string          `json:"view_evidence"` // the ranks of evidence that the training views were known by
 	Embedding        EmbeddingStats    `json:"embedding"`
@@ -43,6 +46,14 @@ type Metadata struct {
 	Precision        string            `json:"precision"`
 	Licence          string            `json:"licence"`
 	IntendedUse      string            `json:"intended_use"`
+}
+
+// Encoder says where a classifier's encoder came from.
+type Encoder struct {
+	Method     string `json:"method"`           // of pretraining; "random" for none
+	RunID      string `json:"run_id,omitempty"` // of the pretraining run
+	Step       int    `json:"step,omitempty"`   // optimiser steps it had done
+	DataSHA256 string `json:"data_sha256,omitempty"`
 }
 
 // Counts are the size of a dataset.
@@ -61,17 +72,14 @@ type EmbeddingStats struct {
 }
 
 // Distance is how far an embedding lies from the training images', in units of their standard deviations:
-// sqrt(mean_d ((e_d - mean_d)/std_d)^2). Dimensions of no variance are left out.
+// sqrt(mean_d ((e_d - mean_d)/std_d)^2).
 func (s EmbeddingStats) Distance(e []float32) float64 {
-	sum, n := 0.0, 0
+	sum := 0.0
 	for d, v := range e {
-		if s.Std[d] > 0 {
-			z := float64(v-s.Mean[d]) / float64(s.Std[d])
-			sum += z * z
-			n++
-		}
+		z := float64(v-s.Mean[d]) / float64(s.Std[d])
+		sum += z * z
 	}
-	return math.Sqrt(sum / float64(max(n, 1)))
+	return math.Sqrt(sum / float64(len(e)))
 }
 
 // IntendedUse is what every model file says of its use until a regulator has said otherwise.
@@ -109,6 +117,17 @@ func (m Metadata) Validate() error {
 	}
 	if n := m.Spec.Width; len(m.Embedding.Mean) != n || len(m.Embedding.Std) != n {
 		bad("embedding: %d means and %d standard deviations for width %d", len(m.Embedding.Mean), len(m.Embedding.Std), n)
+	}
+	for d, std := range m.Embedding.Std {
+		if !(std > 0) {
+			bad("embedding: standard deviation number %d is %g: want more than 0", d, std)
+			break
+		}
+	}
+	for _, l := range m.UntrainedLabels {
+		if LabelIndex(l) < 0 {
+			bad("untrained_labels: %q is no label", l)
+		}
 	}
 	return errors.Join(errs...)
 }

@@ -3,6 +3,7 @@ package model
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -48,7 +49,7 @@ func TestCostOf_EveryPresetAndRecipeFits(t *testing.T) {
 			func(*Spec) {},
 			func(s *Spec) { s.QKNorm, s.Positions = true, Learned },
 			func(s *Spec) { s.Pool = PoolMean },
-			func(s *Spec) { s.Decoder = Decoder{Width: s.Width, Depth: 2, Heads: s.Heads, OwnViews: true} },
+			func(s *Spec) { *s = s.Reference() },
 		} {
 			s, err := Preset(name)
 			if err != nil {
@@ -223,7 +224,7 @@ func TestMetadata_RefusesWhatItCannotServe(t *testing.T) {
 	}
 	good := Metadata{
 		FormatVersion: 1, Spec: spec, Labels: Labels[:], Preprocessing: "mimic", Thresholds: make([]float64, NumLabels),
-		Embedding: EmbeddingStats{Mean: make([]float32, 32), Std: make([]float32, 32)},
+		Embedding: EmbeddingStats{Mean: make([]float32, 32), Std: slices.Repeat([]float32{1}, 32)},
 	}
 	if err := good.Validate(); err != nil {
 		t.Fatal(err)
@@ -234,7 +235,9 @@ func TestMetadata_RefusesWhatItCannotServe(t *testing.T) {
 		"preprocessing":       func(m *Metadata) { m.Preprocessing = "clahe" },
 		"thresholds: 1 of":    func(m *Metadata) { m.Thresholds = []float64{0.5} },
 		"thresholds: number":  func(m *Metadata) { m.Thresholds = append([]float64{2}, good.Thresholds[1:]...) },
-		"embedding":           func(m *Metadata) { m.Embedding.Mean = nil },
+		"embedding: 0 means":  func(m *Metadata) { m.Embedding.Mean = nil },
+		"embedding: standard": func(m *Metadata) { m.Embedding.Std = make([]float32, 32) },
+		"untrained_labels":    func(m *Metadata) { m.UntrainedLabels = []string{"Hernia"} },
 		"spec":                func(m *Metadata) { m.Spec.Heads = 5 },
 	} {
 		m := good

@@ -25,6 +25,8 @@ type Ops[T any] interface {
 
 	// Add broadcasts as NumPy does.
 	Add(a, b T) T
+	// Residual is x + branch, the i-th of a stack of blocks (two a block): training may drop the branch of some images.
+	Residual(x, branch T, i int) T
 	// Affine is x*scale + shift.
 	Affine(x T, scale, shift float64) T
 	// MatMul multiplies the last two axes.

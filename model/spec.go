@@ -80,6 +80,14 @@ func Preset(name string) (Spec, error) {
 	}, nil
 }
 
+// Reference is the same size in the form of the published MVMAE code: learned positions, LayerNorm on queries and keys, a
+// decoder as wide as the encoder with a view table of its own, and another epsilon in the final norms.
+func (s Spec) Reference() Spec {
+	s.Positions, s.QKNorm, s.FinalEps = Learned, true, 1e-5
+	s.Decoder = Decoder{Width: s.Width, Depth: min(s.Decoder.Depth, 4), Heads: s.Heads, OwnViews: true}
+	return s
+}
+
 // PresetNames lists the presets from the smallest to the largest.
 func PresetNames() []string {
 	names := make([]string, 0, len(presets))

@@ -185,7 +185,7 @@ func (e *Engine) study(ctx context.Context, views []*view) (*Result, error) {
 	}
 	fused := e.fuse(logits...)
 	result.Probabilities = byLabel(fused)
-	result.Findings = fuse.Findings(fused, [model.NumLabels]float64(e.metadata.Thresholds))
+	result.Findings = fuse.Findings(fused, [model.NumLabels]float64(e.metadata.Thresholds), e.metadata.UntrainedLabels)
 	result.TimingsMS.Fuse = milliseconds(time.Since(start))
 	return result, nil
 }

@@ -75,7 +75,7 @@ func fakeMetadata(t testing.TB) model.Metadata {
 		FormatVersion: 1, Name: "fake", Version: "7", Spec: spec, Labels: model.Labels[:], Preprocessing: "mimic",
 		Fusion: "mean_probability", Thresholds: make([]float64, model.NumLabels), Calibration: json.RawMessage(`{"kind":"none"}`),
 		ViewEvidence: []string{string(cxr.EvidenceViewPosition)},
-		Embedding:    model.EmbeddingStats{Mean: make([]float32, spec.Width), Std: make([]float32, spec.Width)},
+		Embedding:    model.EmbeddingStats{Mean: make([]float32, spec.Width), Std: slices.Repeat([]float32{1}, spec.Width)},
 	}
 	for i := range m.Thresholds {
 		m.Thresholds[i] = 0.5

@@ -1,6 +1,7 @@
 package train
 
 import (
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -79,14 +80,22 @@ func TestMask_KeepAndRestoreAreOnePermutation(t *testing.T) {
 	}
 }
 
-func TestMaskConfig_VisibleRounds(t *testing.T) {
+func TestConfigVisible_PaperRoundsCodeCutsOff(t *testing.T) {
 	for _, c := range []struct {
-		n    int
-		r    float64
-		want int
-	}{{196, 0.9, 20}, {64, 0.9, 6}, {196, 0.75, 49}, {16, 0.99, 1}, {16, 0.01, 15}} {
-		if got := (MaskConfig{Ratio: c.r}).Visible(c.n); got != c.want {
-			t.Errorf("%d patches at ratio %v leave %d visible, want %d", c.n, c.r, got, c.want)
+		recipe string
+		n      int
+		r      float64
+		want   int
+	}{
+		{"paper", 196, 0.9, 20}, {"paper", 64, 0.9, 6}, {"paper", 196, 0.75, 49}, {"paper", 16, 0.99, 1}, {"paper", 16, 0.01, 15},
+		{"code", 196, 0.93, 13}, {"code", 196, 0.9, 19}, {"code", 16, 0.75, 4}, {"code", 16, 0.99, 1},
+	} {
+		cfg, err := LoadConfig(c.recipe, []string{fmt.Sprint("mask.ratio=", c.r)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := cfg.Visible(c.n); got != c.want {
+			t.Errorf("%s: %d patches at ratio %v leave %d visible, want %d", c.recipe, c.n, c.r, got, c.want)
 		}
 	}
 }

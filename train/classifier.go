@@ -44,8 +44,13 @@ func NewXLAClassifier(dev *Device, spec model.Spec, params model.Tensors) (*XLAC
 	if err != nil {
 		return nil, err
 	}
+	return newClassifier(dev, spec, store)
+}
+
+// newClassifier runs the parameters that a store holds, at any time.
+func newClassifier(dev *Device, spec model.Spec, store *gomodel.Store) (*XLAClassifier, error) {
 	exec, err := gomodel.NewExec(dev.Backend, store, func(_ *gomodel.Scope, in []node) []node {
-		o := graphOps{store, in[0].Graph()}
+		o := graphOps{store: store, g: in[0].Graph()}
 		embedding := model.Embed(o, spec, in[0], in[1])
 		return []node{embedding, model.Head(o, embedding)}
 	})
@@ -72,9 +77,11 @@ func (c *XLAClassifier) Classify(ctx context.Context, images []float32, views []
 		for i, v := range views[from : from+n] {
 			view[i] = int32(v)
 		}
-		got, err := c.exec.Call(
+		inputs := []any{
 			tensors.FromFlatDataAndDimensions(batch, inferenceViews, c.spec.ImageSize, c.spec.ImageSize),
-			tensors.FromFlatDataAndDimensions(view, inferenceViews))
+			tensors.FromFlatDataAndDimensions(view, inferenceViews),
+		}
+		got, err := c.exec.Call(inputs...)
 		if err != nil {
 			return Outputs{}, fmt.Errorf("classify: %w", err)
 		}
@@ -86,6 +93,8 @@ func (c *XLAClassifier) Classify(ctx context.Context, images []float32, views []
 		if err != nil {
 			return Outputs{}, err
 		}
+		finalize(inputs)
+		finalize(got)
 		for i := range n {
 			out.Embedding = append(out.Embedding, embedding[i*c.spec.Width:(i+1)*c.spec.Width])
 			out.Logits = append(out.Logits, [model.NumLabels]float32(logits[i*model.NumLabels:]))

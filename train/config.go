@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"reflect"
 	"strings"
@@ -12,11 +13,18 @@ import (
 
 	"github.com/mvmae/mvmae/internal/hint"
 	"github.com/mvmae/mvmae/model"
+	"github.com/mvmae/mvmae/model/fuse"
 )
 
-// Config is everything that decides what a run computes, apart from its data. Its defaults are recipe "paper": the
-// equations of the MVMAE paper, with what the paper leaves open taken from the recipes it builds on.
+// Config is everything that decides what a run computes, apart from its data. Recipe says whose network, masks, losses and
+// schedules: "paper" are the equations of the MVMAE paper, with what it leaves open taken from the recipes it builds on;
+// "code" is what the published program does. Default and Code are their defaults.
 type Config struct {
+	Recipe string `toml:"recipe"` // paper or code
+	// Clean leaves out of recipe "code" what is a mistake of the published program and not its method. Off, a study also
+	// takes all of its three slots, the empty ones as black images, as the program runs; their number is the only
+	// difference of the image losses.
+	Clean      bool    `toml:"clean"`
 	Method     string  `toml:"method"` // mvmae, or independent: the same without the alignment loss
 	Preset     string  `toml:"preset"`
 	Seed       uint64  `toml:"seed"`
@@ -29,10 +37,14 @@ type Config struct {
 	Augment    Augment          `toml:"augment"`
 	Checkpoint CheckpointConfig `toml:"checkpoint"`
 	Probe      ProbeConfig      `toml:"probe"`
+	Finetune   FinetuneConfig   `toml:"finetune"`
 }
 
+// Slots is the number of views of a study that recipe "code" looks at; of a larger study it draws that many each time.
+const Slots = 3
+
 type MaskConfig struct {
-	Ratio float64 `toml:"ratio"` // share of the patches that is hidden; round(N*(1-ratio)) stay visible
+	Ratio float64 `toml:"ratio"` // share of the patches that is hidden: see Config.Visible
 }
 
 type LossConfig struct {
@@ -60,14 +72,27 @@ type ProbeConfig struct {
 	BaseLR       float64 `toml:"base_lr"` // for 256 view images
 	BatchViews   int     `toml:"batch_views"`
 	WeightDecay  float64 `toml:"weight_decay"`
-	Fusion       string  `toml:"fusion"`     // a fuse.Rule
-	Replicates   int     `toml:"replicates"` // of the bootstrap behind the intervals
+	// Fusion, a fuse.Rule, and Replicates, of the bootstrap behind the intervals, hold for every classifier: finetuned
+	// and supervised ones too.
+	Fusion     string `toml:"fusion"`
+	Replicates int    `toml:"replicates"`
+}
+
+// FinetuneConfig is the training of all of a classifier's weights: from a pretrained encoder (finetune) or from random ones
+// (supervised). The values are those of the medical MAE study that the paper follows (Xiao et al. 2023).
+type FinetuneConfig struct {
+	Epochs     float64     `toml:"epochs"`
+	BatchViews int         `toml:"batch_views"`
+	LayerDecay float64     `toml:"layer_decay"` // factor on the learning rate from each layer to the one below it
+	DropPath   float64     `toml:"drop_path"`   // share of images that skip a branch of the last block; in proportion below it
+	Pool       string      `toml:"pool"`        // cls, or mean over the patch tokens
+	Optim      OptimConfig `toml:"optim"`
 }
 
 // Default is recipe "paper".
 func Default() Config {
 	return Config{
-		Method: "mvmae", Preset: "base", Seed: 1, Epochs: 800, BatchViews: 256,
+		Recipe: "paper", Clean: true, Method: "mvmae", Preset: "base", Seed: 1, Epochs: 800, BatchViews: 256,
 		Mask: MaskConfig{Ratio: 0.9},
 		Loss: LossConfig{Beta: 1},
 		Optim: OptimConfig{
@@ -79,8 +104,52 @@ func Default() Config {
 		Probe: ProbeConfig{
 			Epochs: 90, WarmupEpochs: 10, BaseLR: 1e-2, BatchViews: 256, Fusion: "mean_probability", Replicates: 1000,
 		},
+		Finetune: FinetuneConfig{
+			Epochs: 75, BatchViews: 256, LayerDecay: 0.55, DropPath: 0.2, Pool: string(model.PoolCLS),
+			Optim: OptimConfig{
+				AdamW:  AdamW{Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, WeightDecay: 0.05},
+				BaseLR: 2.5e-4, MinLR: 1e-5, WarmupEpochs: 5,
+			},
+		},
 	}
 }
+
+// Code is recipe "code": the published program, agostini335/MVMAE at commit c9fe37c. Its batches are 64 studies of three
+// slots.
+func Code() Config {
+	c := Default()
+	c.Recipe, c.BatchViews = "code", 64*Slots
+	c.Mask.Ratio = 0.93
+	c.Loss.Beta = 2
+	c.Optim.AdamW = AdamW{Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, WeightDecay: 0.05, DecayAll: true, ClipNorm: 1}
+	c.Optim.BaseLR = 1.2e-4
+	c.Probe.BaseLR, c.Probe.Fusion = 1e-4, "mean_logit"
+	c.Finetune.BatchViews = 64 * Slots
+	return c
+}
+
+// named returns the defaults of a recipe.
+func named(recipe string) (c Config, ok bool) {
+	switch recipe {
+	case "paper":
+		return Default(), true
+	case "code":
+		return Code(), true
+	}
+	return Config{}, false
+}
+
+// Spec is the network: the preset in the recipe's form.
+func (c Config) Spec() (model.Spec, error) {
+	spec, err := model.Preset(c.Preset)
+	if err == nil && c.Recipe == "code" {
+		spec = spec.Reference()
+	}
+	return spec, err
+}
+
+// padded reports whether a study takes all of its slots.
+func (c Config) padded() bool { return c.Recipe == "code" && !c.Clean }
 
 // Validate reports every value that cannot be.
 func (c Config) Validate() error {
@@ -90,23 +159,18 @@ func (c Config) Validate() error {
 			errs = append(errs, fmt.Errorf("%s is %v: want %s", key, value, want))
 		}
 	}
+	_, known := named(c.Recipe)
+	check(known, "recipe", c.Recipe, "paper or code")
 	check(c.Method == "mvmae" || c.Method == "independent", "method", c.Method, "mvmae or independent")
 	if _, err := model.Preset(c.Preset); err != nil {
 		errs = append(errs, fmt.Errorf("preset: %w", err))
 	}
-	check(c.Epochs > 0, "epochs", c.Epochs, "more than 0")
+	check(c.Epochs > 0 && c.Epochs <= 1e6, "epochs", c.Epochs, "more than 0, at most 1e6")
 	check(c.BatchViews >= 1 && c.BatchViews <= 1<<16, "batch_views", c.BatchViews, "1 to 65536")
 	check(c.Mask.Ratio > 0 && c.Mask.Ratio < 1, "mask.ratio", c.Mask.Ratio, "between 0 and 1")
 	check(c.Loss.Beta >= 0, "loss.beta", c.Loss.Beta, "0 or more")
-	o := c.Optim
-	check(o.BaseLR > 0, "optim.base_lr", o.BaseLR, "more than 0")
-	check(o.MinLR >= 0, "optim.min_lr", o.MinLR, "0 or more")
-	check(o.WarmupEpochs >= 0 && o.WarmupEpochs < c.Epochs, "optim.warmup_epochs", o.WarmupEpochs, "0 or more, less than epochs")
-	check(o.Beta1 >= 0 && o.Beta1 < 1, "optim.beta1", o.Beta1, "0 to less than 1")
-	check(o.Beta2 >= 0 && o.Beta2 < 1, "optim.beta2", o.Beta2, "0 to less than 1")
-	check(o.Eps > 0, "optim.eps", o.Eps, "more than 0")
-	check(o.WeightDecay >= 0, "optim.weight_decay", o.WeightDecay, "0 or more")
-	check(o.ClipNorm >= 0, "optim.clip_norm", o.ClipNorm, "0 or more")
+	check(!c.padded() || c.BatchViews%Slots == 0, "batch_views", c.BatchViews, "a multiple of 3, the slots of a study, without clean")
+	c.Optim.validate("optim.", c.Epochs, check)
 	a := c.Augment
 	check(a.CropMin > 0 && a.CropMin <= 1, "augment.crop_min", a.CropMin, "more than 0, at most 1")
 	for key, p := range map[string]float64{
@@ -116,33 +180,66 @@ func (c Config) Validate() error {
 	}
 	check(c.Checkpoint.Minutes > 0, "checkpoint.minutes", c.Checkpoint.Minutes, "more than 0")
 	p := c.Probe
-	check(p.Epochs > 0, "probe.epochs", p.Epochs, "more than 0")
+	check(p.Epochs >= 1 && p.Epochs == math.Trunc(p.Epochs), "probe.epochs", p.Epochs, "a whole number of 1 or more")
+	if _, err := fuse.ParseRule(p.Fusion); err != nil {
+		errs = append(errs, fmt.Errorf("probe.fusion: %w", err))
+	}
 	check(p.WarmupEpochs >= 0 && p.WarmupEpochs < p.Epochs, "probe.warmup_epochs", p.WarmupEpochs, "0 or more, less than probe.epochs")
 	check(p.BaseLR > 0, "probe.base_lr", p.BaseLR, "more than 0")
 	check(p.BatchViews >= 1 && p.BatchViews <= 1<<20, "probe.batch_views", p.BatchViews, "1 to 1048576")
 	check(p.WeightDecay >= 0, "probe.weight_decay", p.WeightDecay, "0 or more")
 	check(p.Replicates >= 1, "probe.replicates", p.Replicates, "1 or more")
+	f := c.Finetune
+	check(f.Epochs > 0, "finetune.epochs", f.Epochs, "more than 0")
+	check(f.BatchViews >= 1 && f.BatchViews <= 1<<16, "finetune.batch_views", f.BatchViews, "1 to 65536")
+	check(!c.padded() || f.BatchViews%Slots == 0, "finetune.batch_views", f.BatchViews, "a multiple of 3, the slots of a study, without clean")
+	check(f.LayerDecay > 0 && f.LayerDecay <= 1, "finetune.layer_decay", f.LayerDecay, "more than 0, at most 1")
+	check(f.DropPath >= 0 && f.DropPath < 1, "finetune.drop_path", f.DropPath, "0 to less than 1")
+	check(f.Pool == string(model.PoolCLS) || f.Pool == string(model.PoolMean), "finetune.pool", f.Pool, "cls or mean")
+	f.Optim.validate("finetune.optim.", f.Epochs, check)
 	return errors.Join(errs...)
 }
 
-// Visible is how many of n patches a mask leaves.
-func (m MaskConfig) Visible(n int) int {
-	return min(max(int(float64(n)*(1-m.Ratio)+0.5), 1), n-1)
+func (o OptimConfig) validate(prefix string, epochs float64, check func(ok bool, key string, value any, want string)) {
+	check(o.BaseLR > 0, prefix+"base_lr", o.BaseLR, "more than 0")
+	check(o.MinLR >= 0, prefix+"min_lr", o.MinLR, "0 or more")
+	check(o.WarmupEpochs >= 0 && o.WarmupEpochs < epochs, prefix+"warmup_epochs", o.WarmupEpochs, "0 or more, less than epochs")
+	check(o.Beta1 >= 0 && o.Beta1 < 1, prefix+"beta1", o.Beta1, "0 to less than 1")
+	check(o.Beta2 >= 0 && o.Beta2 < 1, prefix+"beta2", o.Beta2, "0 to less than 1")
+	check(o.Eps > 0, prefix+"eps", o.Eps, "more than 0")
+	check(o.WeightDecay >= 0, prefix+"weight_decay", o.WeightDecay, "0 or more")
+	check(o.ClipNorm >= 0, prefix+"clip_norm", o.ClipNorm, "0 or more")
 }
 
-// LoadConfig is recipe "paper", changed by a recipe file (none if path is "") and then by key=value settings, where a value
-// is written as in TOML; quotes around a string may be left out.
-func LoadConfig(path string, settings []string) (Config, error) {
-	c := Default()
-	if path != "" {
-		doc, err := os.ReadFile(path)
+// Visible is how many of n patches a mask leaves: n*(1-ratio), rounded by recipe "paper", cut off by recipe "code".
+func (c Config) Visible(n int) int {
+	keep := float64(n) * (1 - c.Mask.Ratio)
+	if c.Recipe != "code" {
+		keep += 0.5
+	}
+	return min(max(int(keep), 1), n-1)
+}
+
+// LoadConfig is a recipe, "paper", "code" or a TOML file, changed by key=value settings, where a value is written as in TOML;
+// quotes around a string may be left out. A file changes the recipe that its key "recipe" names, or "paper".
+func LoadConfig(recipe string, settings []string) (Config, error) {
+	c, ok := named(recipe)
+	if !ok {
+		doc, err := os.ReadFile(recipe)
 		if err != nil {
-			return c, hint.Wrap(fmt.Errorf("read recipe: %w", err), `a recipe is "paper" or a TOML file; "mvmae-train config" prints one`)
+			return c, hint.Wrap(fmt.Errorf("read recipe: %w", err), `a recipe is "paper", "code" or a TOML file; "mvmae-train config" prints one`)
 		}
-		if err := c.decode(path, doc); err != nil {
+		var from struct{ Recipe string }
+		if c = Default(); toml.Unmarshal(doc, &from) == nil {
+			if base, ok := named(from.Recipe); ok {
+				c = base
+			}
+		}
+		if err := c.decode(recipe, doc); err != nil {
 			return c, err
 		}
 	}
+	start := c.Recipe
 	for _, s := range settings {
 		key, value, ok := strings.Cut(s, "=")
 		if !ok {
@@ -159,10 +256,10 @@ func LoadConfig(path string, settings []string) (Config, error) {
 			return c, err
 		}
 	}
-	if err := c.Validate(); err != nil {
-		return c, err
+	if c.Recipe != start {
+		return c, hint.Wrap(fmt.Errorf("--set recipe=%s: a setting changes one value, a recipe all of them", c.Recipe), "choose it with --recipe %s", c.Recipe)
 	}
-	return c, nil
+	return c, c.Validate()
 }
 
 // decode reads a TOML document over c. A key that Config does not have is an error that names the nearest one.

@@ -10,6 +10,7 @@ import (
 	"github.com/pelletier/go-toml/v2"
 
 	"github.com/mvmae/mvmae/internal/hint"
+	"github.com/mvmae/mvmae/model"
 )
 
 func TestLoadConfig_RecipeThenSettings(t *testing.T) {
@@ -38,6 +39,38 @@ func TestLoadConfig_RecipeThenSettings(t *testing.T) {
 	}
 }
 
+func TestLoadConfig_FileBeginsFromTheRecipeItNames(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "mine.toml")
+	if err := os.WriteFile(path, []byte("epochs = 9\noptim.warmup_epochs = 1\nrecipe = \"code\"\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	got, err := LoadConfig(path, []string{"clean=false"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Code()
+	want.Epochs, want.Optim.WarmupEpochs, want.Clean = 9, 1, false
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	for name, want := range map[string]Config{"paper": Default(), "code": Code()} {
+		if got, err := LoadConfig(name, nil); err != nil || !cmp.Equal(got, want) || got.Recipe != name {
+			t.Errorf("recipe %s: %v\n%s", name, err, cmp.Diff(want, got))
+		}
+	}
+}
+
+func TestConfigSpec_RecipeCodeIsTheReferenceNetwork(t *testing.T) {
+	spec, err := Code().Spec()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := model.Decoder{Width: 768, Depth: 4, Heads: 12, OwnViews: true}
+	if !spec.QKNorm || spec.Positions != model.Learned || spec.FinalEps != 1e-5 || spec.BlockEps != 1e-6 || spec.Decoder != want {
+		t.Errorf("%+v", spec)
+	}
+}
+
 func TestLoadConfig_ErrorsNamePlaceAndCure(t *testing.T) {
 	for _, c := range []struct{ doc, set, want, hint string }{
 		{"\n[optim]\nwarmup_epoch = 3\n", "", "recipe.toml:3: unknown key optim.warmup_epoch", "did you mean optim.warmup_epochs?"},
@@ -47,6 +80,11 @@ func TestLoadConfig_ErrorsNamePlaceAndCure(t *testing.T) {
 		{"epochs = \n", "", "recipe.toml:", ""},
 		{"", "epochs", "no = in it", "--set key=value"},
 		{"mask = {ratio = 1.5}\nepochs = -1\n", "", "mask.ratio is 1.5: want between 0 and 1", ""},
+		{"", "recipe=code", "--set recipe=code", "choose it with --recipe code"},
+		{"recipe = \"mine\"", "", "recipe is mine: want paper or code", ""},
+		{"recipe = \"code\"\nclean = false\nbatch_views = 64", "", "batch_views is 64: want a multiple of 3", ""},
+		{"finetune = {layer_decay = 0, drop_path = 1, pool = \"max\"}", "", "finetune.pool is max: want cls or mean", ""},
+		{"[finetune.optim]\nbase_lrr = 1", "", "unknown key finetune.optim.base_lrr", "finetune.optim.base_lr?"},
 		{"preset = \"huge\"", "", `unknown preset "huge"`, ""},
 	} {
 		path := filepath.Join(t.TempDir(), "recipe.toml")

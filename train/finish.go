@@ -17,55 +17,96 @@ import (
 // parityImages is how many held-out inputs a run leaves with their logits, for the exporter to reproduce.
 const parityImages = 64
 
-// finish evaluates a classifier and leaves in its run folder what makes it a servable model.
-func finish(ctx context.Context, c *XLAClassifier, params model.Tensors, run *Run, pack *data.Pack, stats model.EmbeddingStats) (eval.Report, error) {
-	cfg := run.Config.Probe
-	rule, err := fuse.ParseRule(cfg.Fusion)
-	if err != nil {
-		return eval.Report{}, err
+// evalOptions is how a run's classifier is evaluated.
+func evalOptions(run *Run) (eval.Options, error) {
+	rule, err := fuse.ParseRule(run.Config.Probe.Fusion)
+	return eval.Options{Rule: rule, Replicates: run.Config.Probe.Replicates, Seed: run.Config.Seed}, err
+}
+
+// untrained lists the labels that no training study knows: nothing can be learned about them.
+func untrained(pack *data.Pack) (labels []string) {
+	var known [model.NumLabels]bool
+	for _, s := range pack.StudiesOf(data.Train) {
+		for l, state := range pack.Studies[s].Labels {
+			known[l] = known[l] || state != model.Absent
+		}
 	}
-	rep, err := EvaluatePack(ctx, c, pack, eval.Options{Rule: rule, Replicates: cfg.Replicates, Seed: run.Config.Seed}, func(int) {})
-	if err != nil {
-		return rep, err
+	for l, k := range known {
+		if !k {
+			labels = append(labels, model.Labels[l])
+		}
 	}
+	return labels
+}
+
+// silentLogit is the logit of an untrained label, whatever the image: a probability of 2e-9.
+const silentLogit = -20
+
+// silence makes a head say the same of every image for labels that were not trained: left alone, their random first weights
+// would pass for findings.
+func silence(head model.Tensors, labels []string) {
+	w, b := head["head.weight"], head["head.bias"].Data
+	width := w.Dims[1]
+	for _, name := range labels {
+		l := model.LabelIndex(name)
+		clear(w.Data[l*width : (l+1)*width])
+		b[l] = silentLogit
+	}
+}
+
+// finish leaves in a run's folder what makes its classifier a servable model.
+func finish(ctx context.Context, c *XLAClassifier, params model.Tensors, run *Run, pack *data.Pack, stats model.EmbeddingStats, rep eval.Report) error {
 	calibration, err := json.Marshal(fuse.Calibration{Kind: fuse.NoCalibration})
 	if err != nil {
-		return rep, err
+		return err
 	}
-	thresholds := rep.Thresholds()
+	encoder, err := run.encoder()
+	if err != nil {
+		return err
+	}
+	thresholds, silent := rep.Thresholds(), untrained(pack)
+	for _, name := range silent {
+		thresholds[model.LabelIndex(name)] = 1
+	}
 	meta := model.Metadata{
 		FormatVersion: model.FormatVersion, Name: "mvmae-" + c.spec.Preset, Version: run.Info.ID, Spec: c.spec, Labels: model.Labels[:],
-		Preprocessing: pack.Recipe.String(), Fusion: string(rule), Thresholds: thresholds[:], Calibration: calibration,
-		RunID: run.Info.ID, Method: run.Config.Method, Datasets: datasetCounts(pack), ViewEvidence: pack.Manifest.Evidence,
+		Preprocessing: pack.Recipe.String(), Fusion: run.Config.Probe.Fusion, Thresholds: thresholds[:], Calibration: calibration,
+		UntrainedLabels: silent, RunID: run.Info.ID, Kind: run.Info.Kind, Encoder: encoder, Datasets: datasetCounts(pack), ViewEvidence: pack.Manifest.Evidence,
 		Embedding: stats, Licence: "Apache-2.0", IntendedUse: model.IntendedUse,
 	}
 	if err := leaveParity(ctx, c, run, pack); err != nil {
-		return rep, err
+		return err
 	}
 	err = model.WriteSafetensors(run.path(model.RunCheckpoint), params, map[string]string{"run_id": run.Info.ID})
 	if err != nil {
-		return rep, err
+		return err
 	}
 	if err := run.WriteJSON("eval.json", rep); err != nil {
-		return rep, err
+		return err
 	}
-	return rep, run.WriteJSON(model.RunMetadata, meta) // last: a folder with this file is a whole model
+	return run.WriteJSON(model.RunMetadata, meta) // last: a folder with this file is a whole model
 }
 
-// EvaluatePack classifies the validation and test studies of a pack, tunes thresholds on the one and reports on the other.
-// progress is told of every few images done.
+// EvaluatePack reports on the labelled test studies of a pack, at the thresholds of opts or, without, at those tuned on the
+// labelled validation studies. progress is told of every few images done.
 func EvaluatePack(ctx context.Context, c Classifier, pack *data.Pack, opts eval.Options, progress func(done int)) (eval.Report, error) {
 	predict := func(split data.Split) ([]eval.Prediction, error) {
-		studies := pack.StudiesOf(split)
+		studies, err := labelled(pack, split)
+		if err != nil {
+			return nil, err
+		}
 		out, err := ClassifyPack(ctx, c, pack, ImagesOf(pack, studies), progress)
 		if err != nil {
 			return nil, err
 		}
 		return Predictions(pack, studies, out.Logits), nil
 	}
-	val, err := predict(data.Validate)
-	if err != nil {
-		return eval.Report{}, err
+	var val []eval.Prediction
+	if opts.Thresholds == nil {
+		var err error
+		if val, err = predict(data.Validate); err != nil {
+			return eval.Report{}, err
+		}
 	}
 	test, err := predict(data.Test)
 	if err != nil {
@@ -74,11 +115,11 @@ func EvaluatePack(ctx context.Context, c Classifier, pack *data.Pack, opts eval.
 	return eval.Evaluate(val, test, opts)
 }
 
-// OpenClassifier reads the model that a probe left in its run folder.
+// OpenClassifier reads the model that a probe, finetune or supervised run left in its folder.
 func OpenClassifier(dev *Device, dir string) (*XLAClassifier, model.Metadata, error) {
 	doc, err := os.ReadFile(filepath.Join(dir, model.RunMetadata))
 	if err != nil {
-		return nil, model.Metadata{}, hint.Wrap(fmt.Errorf("open model: %w", err), `name a folder that "mvmae-train probe" wrote, or a file that ends in .onnx`)
+		return nil, model.Metadata{}, hint.Wrap(fmt.Errorf("open model: %w", err), `name a folder that "mvmae-train probe", "finetune" or "supervised" wrote, or a file that ends in .onnx`)
 	}
 	meta, err := model.ParseMetadata(doc)
 	if err != nil {

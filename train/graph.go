@@ -3,7 +3,6 @@ package train
 import (
 	"fmt"
 
-	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/layers/activation"
@@ -20,6 +19,7 @@ type node = *graph.Node
 type graphOps struct {
 	store *gomodel.Store
 	g     *graph.Graph
+	drop  node // [B,R], a factor for each image's i-th residual branch; nil to add every branch as it is
 }
 
 var _ model.Ops[node] = graphOps{}
@@ -92,6 +92,14 @@ func (o graphOps) Slice(x node, from, to int) node {
 func (o graphOps) Add(a, b node) node {
 	rank := max(a.Rank(), b.Rank())
 	return graph.Add(graph.ExpandLeftToRank(a, rank), graph.ExpandLeftToRank(b, rank))
+}
+
+func (o graphOps) Residual(x, branch node, i int) node {
+	if o.drop != nil {
+		factor := graph.Slice(o.drop, graph.AxisRange(), graph.AxisRange(i, i+1)) // [B,1]
+		branch = graph.Mul(branch, graph.InsertAxes(factor, -1))
+	}
+	return graph.Add(x, branch)
 }
 
 func (o graphOps) Affine(x node, scale, shift float64) node {
@@ -169,4 +177,9 @@ func initialise(params []model.Param, seed uint64) model.Tensors {
 	return t
 }
 
-var int32Type = dtypes.Int32
+// finalize frees tensors, of which the device's memory is out of the Go collector's sight.
+func finalize[T any](all []T) {
+	for _, t := range all {
+		any(t).(*tensors.Tensor).FinalizeAll()
+	}
+}

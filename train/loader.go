@@ -2,48 +2,70 @@ package train
 
 import (
 	"fmt"
+	"math/rand/v2"
 
 	"github.com/gomlx/gomlx/core/tensors"
 
 	"github.com/mvmae/mvmae/dicom/cxr"
 	"github.com/mvmae/mvmae/internal/hint"
-	"github.com/mvmae/mvmae/model"
 	"github.com/mvmae/mvmae/train/data"
 )
 
-// loader makes the host's part of pretraining batches.
+// loader deals studies into batches and makes the inputs that every task's batches have.
 type loader struct {
-	cfg        Config
-	spec       model.Spec
-	pack       *data.Pack
-	studies    []int // training studies, as indexes into pack.Studies
-	trainViews int   // their images
-	packer     *packer
-}
-
-// hostBatch are the inputs of one step, still with the host.
-type hostBatch struct {
-	inputs  []any // stored [V,256,256], draws [V,numDraws], view [V], keep [V,K], restore [V,N], study [V,V]
+	cfg     Config
+	pack    *data.Pack
+	views   int   // places of a batch
 	studies []int // as indexes into pack.Studies
-	views   int   // places that are not empty
+	sizes   []int // places that each study takes
+	places  int   // their sum: a pass over the studies
+	packer  *packer
 }
 
-func newLoader(cfg Config, spec model.Spec, pack *data.Pack) (*loader, error) {
-	l := &loader{cfg: cfg, spec: spec, pack: pack, studies: pack.StudiesOf(data.Train)}
-	if len(l.studies) == 0 {
-		return nil, hint.Wrap(fmt.Errorf("the pack has no training study"), `see the splits that "mvmae-train index" printed`)
+// hostBatch is one batch, still with the host.
+type hostBatch struct {
+	studies []int   // one a row of the study matrix, as indexes into pack.Studies
+	places  []place // one a view image; those of a study lie side by side
+	views   int     // places that are not empty
+	inputs  []any   // stored [V,256,256], draws [V,numDraws], view [V], study [V,V], then the task's own
+}
+
+// place is where one view image of a batch goes. An empty place has image and row -1: it holds a black image that belongs
+// to no study, and so counts in no loss.
+type place struct{ image, row int }
+
+func newLoader(cfg Config, views int, pack *data.Pack, studies []int) (*loader, error) {
+	if len(studies) == 0 {
+		return nil, hint.Wrap(fmt.Errorf("the pack has no study to train on"), `see the splits that "mvmae-train index" printed`)
 	}
-	sizes := make([]int, len(l.studies))
-	for i, s := range l.studies {
-		sizes[i] = len(pack.Studies[s].Images)
-		l.trainViews += sizes[i]
-		if sizes[i] > cfg.BatchViews {
-			return nil, hint.Wrap(fmt.Errorf("study %s has %d images, a batch has %d places", pack.Studies[s].ID, sizes[i], cfg.BatchViews),
-				"set batch_views=%d or more", sizes[i])
+	l := &loader{cfg: cfg, pack: pack, views: views, studies: studies}
+	for _, s := range studies {
+		size := len(pack.Studies[s].Images)
+		if cfg.Recipe == "code" {
+			size = min(size, Slots)
 		}
+		if cfg.padded() {
+			size = Slots
+		}
+		if size > views {
+			return nil, hint.Wrap(fmt.Errorf("study %s has %d images, a batch has %d places", pack.Studies[s].ID, size, views),
+				"set batch_views=%d or more", size)
+		}
+		l.sizes = append(l.sizes, size)
+		l.places += size
 	}
-	l.packer = newPacker(sizes, cfg.BatchViews, cfg.Seed)
+	l.packer = newPacker(l.sizes, views, cfg.Seed)
 	return l, nil
+}
+
+// name is a study's name for errors, which never hold its own.
+func (l *loader) name(study int) string {
+	return data.Hashed(l.pack.Studies[study].Dataset, l.pack.Studies[study].ID)
+}
+
+// studiesPerBatch is the mean number of studies of a batch.
+func (l *loader) studiesPerBatch() float64 {
+	return float64(l.views) * float64(len(l.studies)) / float64(l.places)
 }
 
 // skip passes over the batches of n steps.
@@ -53,44 +75,59 @@ func (l *loader) skip(n int) {
 	}
 }
 
-// batch makes the batch of a step. Steps must be asked for in order. Empty places hold black images that belong to no
-// study, and so count in no loss.
-func (l *loader) batch(step int) hostBatch {
-	v, n := l.cfg.BatchViews, l.spec.NumPatches()
-	k := l.cfg.Mask.Visible(n)
-	stored := make([]uint8, v*cxr.StoredSize*cxr.StoredSize)
-	draws := make([]float32, 0, v*numDraws)
-	view := make([]int32, v)
-	keep, restore := make([]int32, 0, v*k), make([]int32, 0, v*n)
-	study := make([]float32, v*v)
-
-	rng := newRand(l.cfg.Seed, streamDraws, step)
-	b := hostBatch{}
+// deal chooses what the next batch holds.
+func (l *loader) deal(rng *rand.Rand) hostBatch {
+	var b hostBatch
 	for row, chosen := range l.packer.next() {
 		s := l.studies[chosen]
 		b.studies = append(b.studies, s)
-		keepStudy, restoreStudy := mask(rng, n, k) // one mask for all views: the alignment loss pairs tokens by place
-		for _, image := range l.pack.Studies[s].Images {
-			copy(stored[b.views*cxr.StoredSize*cxr.StoredSize:], l.pack.Pixels(image))
-			draws = l.cfg.Augment.draw(rng, draws)
-			view[b.views] = int32(l.pack.Images[image].View)
-			keep, restore = append(keep, keepStudy...), append(restore, restoreStudy...)
-			study[row*v+b.views] = 1
+		images := l.pack.Studies[s].Images
+		order := make([]int, len(images))
+		for i := range order {
+			order[i] = i
+		}
+		if len(images) > l.sizes[chosen] { // other views of it in every batch
+			order = rng.Perm(len(images))
+		}
+		for i := range l.sizes[chosen] {
+			if i >= len(images) {
+				b.places = append(b.places, place{-1, -1})
+				continue
+			}
+			b.places = append(b.places, place{images[order[i]], row})
 			b.views++
 		}
 	}
-	for range v - b.views {
-		draws = noAugment(draws)
-		keepEmpty, restoreEmpty := mask(rng, n, k)
-		keep, restore = append(keep, keepEmpty...), append(restore, restoreEmpty...)
+	for len(b.places) < l.views {
+		b.places = append(b.places, place{-1, -1})
 	}
-	b.inputs = []any{
+	return b
+}
+
+// batch makes the batch of a step for a task. Steps must be asked for in order.
+func (l *loader) batch(step int, t task) hostBatch {
+	rng := newRand(l.cfg.Seed, streamDraws, step)
+	b := l.deal(rng)
+	v := l.views
+	stored := make([]uint8, v*cxr.StoredSize*cxr.StoredSize)
+	draws := make([]float32, 0, v*numDraws)
+	view := make([]int32, v)
+	study := make([]float32, v*v)
+	for i, p := range b.places {
+		if p.image < 0 {
+			draws = noAugment(draws)
+			continue
+		}
+		copy(stored[i*cxr.StoredSize*cxr.StoredSize:], l.pack.Pixels(p.image))
+		draws = l.cfg.Augment.draw(rng, draws)
+		view[i] = int32(l.pack.Images[p.image].View)
+		study[p.row*v+i] = 1
+	}
+	b.inputs = append([]any{
 		tensors.FromFlatDataAndDimensions(stored, v, cxr.StoredSize, cxr.StoredSize),
 		tensors.FromFlatDataAndDimensions(draws, v, numDraws),
 		tensors.FromFlatDataAndDimensions(view, v),
-		tensors.FromFlatDataAndDimensions(keep, v, k),
-		tensors.FromFlatDataAndDimensions(restore, v, n),
 		tensors.FromFlatDataAndDimensions(study, v, v),
-	}
+	}, t.inputs(rng, b)...)
 	return b
 }

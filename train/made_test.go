@@ -16,8 +16,8 @@ import (
 )
 
 // makePack packs n made studies of one, two or three 32-pixel views. A positive study of label l has a bright square in
-// place l of a 4x4 grid, in every view.
-func makePack(t testing.TB, n int) *data.Pack {
+// place l of a 4x4 grid, in every view. changes may alter what the index says of an image.
+func makePack(t testing.TB, n int, changes ...func(*data.Image)) *data.Pack {
 	t.Helper()
 	root := t.TempDir()
 	index := &data.Index{Dataset: "made", Root: root}
@@ -36,10 +36,14 @@ func makePack(t testing.TB, n int) *data.Pack {
 			if err := os.WriteFile(filepath.Join(root, name), body, 0o644); err != nil {
 				t.Fatal(err)
 			}
-			index.Images = append(index.Images, data.Image{
+			img := data.Image{
 				Dataset: "made", PatientID: fmt.Sprint("p", s), StudyID: fmt.Sprint("s", s), ImageID: name, Path: name, Bytes: int64(len(body)),
 				View: cxr.View(v), Evidence: cxr.EvidenceTable, Split: split, Labels: labels,
-			})
+			}
+			for _, change := range changes {
+				change(&img)
+			}
+			index.Images = append(index.Images, img)
 		}
 	}
 	file, out := filepath.Join(t.TempDir(), "made.parquet"), filepath.Join(t.TempDir(), "pack")
@@ -89,7 +93,7 @@ func testConfig() Config {
 // newRun makes the run folder of a test.
 func newRun(t testing.TB, kind, init string, pack *data.Pack, cfg Config) *Run {
 	t.Helper()
-	run, err := CreateRun(filepath.Join(t.TempDir(), kind), RunInfo{Kind: kind, DataDigest: pack.Manifest.Pixels.SHA256, Init: init}, cfg)
+	run, err := CreateRun(filepath.Join(t.TempDir(), kind), RunInfo{Kind: kind, Data: pack.Dir(), DataDigest: pack.Digest(), Preprocessing: pack.Recipe.String(), Init: init}, cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -51,8 +51,9 @@ func (a AdamW) stepScalars(lr float64, t int) [3]float32 {
 }
 
 // update adds one step to the graph: the store's parameters and moments get their new values. scalars [3] are
-// stepScalars. It returns the gradient's global norm before clipping.
-func (a AdamW) update(o graphOps, params []model.Param, loss, scalars node) node {
+// stepScalars; scale, if there is one, is a factor on the learning rate of each parameter. It returns the gradient's
+// global norm before clipping.
+func (a AdamW) update(o graphOps, params []model.Param, scale func(model.Param) float64, loss, scalars node) node {
 	values := make([]node, len(params))
 	for i, p := range params {
 		values[i] = o.Param(p.Name)
@@ -82,6 +83,9 @@ func (a AdamW) update(o graphOps, params []model.Param, loss, scalars node) node
 		change := graph.Div(graph.Mul(m, correct1), graph.AddScalar(graph.Sqrt(graph.Mul(v, correct2)), a.Eps))
 		if a.DecayAll || p.Decayed() {
 			change = graph.Add(change, graph.MulScalar(values[i], a.WeightDecay))
+		}
+		if scale != nil {
+			change = graph.MulScalar(change, scale(p))
 		}
 		set(p.Name, graph.Sub(values[i], graph.Mul(lr, change)))
 		set(firstMoment+p.Name, m)

@@ -121,8 +121,69 @@ func TestPretrain_DivergenceStopsAndSaysWhere(t *testing.T) {
 func TestPretrain_OtherDataIsRefused(t *testing.T) {
 	run := newRun(t, "pretrain", "", makePack(t, 10), testConfig())
 	err := Pretrain(t.Context(), device(t), run, makePack(t, 15), func(Status) {})
-	if err == nil || !strings.Contains(err.Error(), "not those the run began with") {
+	if err == nil || !strings.Contains(err.Error(), "not what it was when the run began") {
 		t.Errorf("got error %v", err)
+	}
+}
+
+func TestRun_OneProcessAtATime(t *testing.T) {
+	pack := makePack(t, 10)
+	run := newRun(t, "pretrain", "", pack, testConfig())
+	end, err := run.begin(pack)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := run.begin(pack); err == nil || !strings.Contains(err.Error(), "in use") {
+		t.Errorf("a second process: %v", err)
+	}
+	end()
+	if end, err = run.begin(pack); err != nil {
+		t.Fatal(err)
+	}
+	end()
+}
+
+// A label that no training study knows must not answer from its random first weights.
+func TestProbe_UntrainedLabelsStaySilent(t *testing.T) {
+	absent := model.LabelIndex("Fracture")
+	pack := makePack(t, 40, func(img *data.Image) { img.Labels[absent] = model.Absent })
+	run := newRun(t, "probe", "", pack, testConfig())
+	if _, err := Probe(t.Context(), device(t), run, pack, func(ProbeStatus) {}); err != nil {
+		t.Fatal(err)
+	}
+	c, meta, err := OpenClassifier(device(t), run.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"Fracture"}, meta.UntrainedLabels); diff != "" || meta.Thresholds[absent] != 1 || meta.Encoder.Method != "random" {
+		t.Errorf("untrained labels %s, threshold %v, encoder %+v", diff, meta.Thresholds[absent], meta.Encoder)
+	}
+	pixels, views := Inputs(pack, ImagesOf(pack, pack.StudiesOf(data.Test)), meta.Spec.ImageSize)
+	out, err := c.Classify(t.Context(), pixels, views)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, l := range out.Logits {
+		if l[absent] != silentLogit {
+			t.Errorf("image %d has logit %v for a label nobody trained", i, l[absent])
+		}
+	}
+}
+
+func TestRun_EncoderFitsOnlyPacksItHasNotSeenTheTestOf(t *testing.T) {
+	pack := makePack(t, 20)
+	run := newRun(t, "pretrain", "", pack, testConfig())
+	if err := run.fits(pack); err != nil {
+		t.Errorf("its own pack: %v", err)
+	}
+	// The same images with the splits turned round.
+	turned := makePack(t, 20, func(img *data.Image) { img.Split = (img.Split + 1) % data.Split(len(data.Splits)) })
+	if err := run.fits(turned); err == nil || !strings.Contains(err.Error(), "held out in this pack") {
+		t.Errorf("the same images, split otherwise: %v", err)
+	}
+	run.Info.Preprocessing = "display"
+	if err := run.fits(pack); err == nil || !strings.Contains(hint.Of(err), "--recipe display") {
+		t.Errorf("another recipe: %v", err)
 	}
 }
 
@@ -226,6 +287,8 @@ func TestCheckpoint_WhatCannotBeReadIsRefused(t *testing.T) {
 	}{
 		"another version": {map[string]string{"format_version": "99", "step": "1"}, `format version "99"`},
 		"no step":         {map[string]string{"format_version": "1"}, "corrupt checkpoint"},
+		"scored too late": {map[string]string{"format_version": "1", "step": "1", "scored": "2"}, "corrupt checkpoint"},
+		"score no number": {map[string]string{"format_version": "1", "step": "1", "score": "good"}, "corrupt checkpoint"},
 		"no parameters":   {map[string]string{"format_version": "1", "step": "1"}, "is missing"},
 	} {
 		run := newRun(t, "pretrain", "", pack, testConfig())
@@ -262,5 +325,28 @@ func TestInputs_SameForAnyNumberOfWorkers(t *testing.T) {
 	}
 	if err := g.Wait(); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestRunSweep_RemovesOnlyHalfWrittenFiles(t *testing.T) {
+	run := newRun(t, "pretrain", "", makePack(t, 10), testConfig())
+	for _, name := range []string{".last.safetensors.tmp12", ".best.safetensors.tmp3", "last.safetensors", "notes.tmp"} {
+		if err := os.WriteFile(filepath.Join(run.Dir, "checkpoints", name), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := run.sweep(); err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir(filepath.Join(run.Dir, "checkpoints"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var left []string
+	for _, e := range entries {
+		left = append(left, e.Name())
+	}
+	if diff := cmp.Diff([]string{"last.safetensors", "notes.tmp"}, left); diff != "" {
+		t.Error(diff)
 	}
 }

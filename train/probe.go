@@ -39,7 +39,12 @@ type ProbeMetrics struct {
 // test studies. The run folder gets what export needs (model.RunMetadata, RunCheckpoint, RunParity) and eval.json.
 func Probe(ctx context.Context, dev *Device, run *Run, pack *data.Pack, report func(ProbeStatus)) (rep eval.Report, err error) {
 	defer recoverGraph(&err)
-	spec, params, err := probeEncoder(run)
+	end, err := run.begin(pack)
+	if err != nil {
+		return rep, fmt.Errorf("probe: %w", err)
+	}
+	defer end()
+	spec, params, err := startClassifier(run, pack)
 	if err != nil {
 		return rep, fmt.Errorf("probe: %w", err)
 	}
@@ -56,24 +61,44 @@ func Probe(ctx context.Context, dev *Device, run *Run, pack *data.Pack, report f
 	if err != nil {
 		return rep, fmt.Errorf("probe: %w", err)
 	}
+	silence(head, untrained(pack))
 	maps.Copy(params, head)
+	rep, err = evaluateEmbedded(run, pack, sets, head)
+	if err != nil {
+		return rep, fmt.Errorf("probe: %w", err)
+	}
 	if classifier, err = NewXLAClassifier(dev, spec, params); err != nil {
 		return rep, fmt.Errorf("probe: %w", err)
 	}
-	rep, err = finish(ctx, classifier, params, run, pack, stats)
-	if err != nil {
+	if err := finish(ctx, classifier, params, run, pack, stats, rep); err != nil {
 		return rep, fmt.Errorf("probe: %w", err)
 	}
 	return rep, nil
 }
 
-// probeEncoder returns the network that a probe stands on: an encoder, with a head of first values.
-func probeEncoder(run *Run) (model.Spec, model.Tensors, error) {
-	preset := run.Config.Preset
+// evaluateEmbedded scores a head on the embeddings of the validation and test images.
+func evaluateEmbedded(run *Run, pack *data.Pack, sets map[data.Split]*embedded, head model.Tensors) (eval.Report, error) {
+	opts, err := evalOptions(run)
+	if err != nil {
+		return eval.Report{}, err
+	}
+	predict := func(split data.Split) []eval.Prediction {
+		return Predictions(pack, sets[split].studies, headLogits(head, sets[split].embedding))
+	}
+	return eval.Evaluate(predict(data.Validate), predict(data.Test), opts)
+}
+
+// startClassifier returns the network that a classifier begins with: the encoder of run.Info.Init, of random weights if that
+// is empty, with a head of first values.
+func startClassifier(run *Run, pack *data.Pack) (model.Spec, model.Tensors, error) {
+	cfg := run.Config
 	var pretrained model.Tensors
 	if run.Info.Init != "" {
 		from, err := OpenRun(run.Info.Init)
 		if err != nil {
+			return model.Spec{}, nil, err
+		}
+		if err := from.fits(pack); err != nil {
 			return model.Spec{}, nil, err
 		}
 		last, err := from.loadCheckpoint()
@@ -83,9 +108,9 @@ func probeEncoder(run *Run) (model.Spec, model.Tensors, error) {
 		if last.tensors == nil {
 			return model.Spec{}, nil, hint.Wrap(fmt.Errorf("run %s has no checkpoint", run.Info.Init), `let it train: "mvmae-train resume %s"`, run.Info.Init)
 		}
-		preset, pretrained = from.Config.Preset, last.tensors
+		cfg, pretrained = from.Config, last.tensors
 	}
-	spec, err := model.Preset(preset)
+	spec, err := cfg.Spec()
 	if err != nil {
 		return spec, nil, err
 	}
@@ -109,18 +134,37 @@ type embedded struct {
 	embedding [][]float32
 }
 
+// labelled lists the studies of a split of which at least one label is known.
+func labelled(pack *data.Pack, split data.Split) (studies []int, err error) {
+	for _, s := range pack.StudiesOf(split) {
+		if pack.Studies[s].Labels != model.AbsentLabels() {
+			studies = append(studies, s)
+		}
+	}
+	if len(studies) == 0 {
+		return nil, hint.Wrap(fmt.Errorf("the pack has no labelled study in split %s", split), `see the counts that "mvmae-train index" printed; --split-shares changes the splits`)
+	}
+	return studies, nil
+}
+
+// targets are what a study's labels ask of the logits: 0 or 1, and 1 where the label is known at all.
+func targets(labels model.LabelSet) (target, known [model.NumLabels]float32) {
+	for l, state := range labels {
+		if y, ok := state.Target(); ok {
+			target[l], known[l] = y, 1
+		}
+	}
+	return target, known
+}
+
 // embedSplits encodes every image of every split once.
 func embedSplits(ctx context.Context, c Classifier, pack *data.Pack, report func(ProbeStatus)) (map[data.Split]*embedded, error) {
 	sets, total := map[data.Split]*embedded{}, 0
 	for _, split := range []data.Split{data.Train, data.Validate, data.Test} {
 		s := &embedded{}
-		for _, study := range pack.StudiesOf(split) {
-			if pack.Studies[study].Labels != model.AbsentLabels() {
-				s.studies = append(s.studies, study)
-			}
-		}
-		if len(s.studies) == 0 {
-			return nil, hint.Wrap(fmt.Errorf("the pack has no labelled study in split %s", split), `see the counts that "mvmae-train index" printed; --split-shares changes the splits`)
+		var err error
+		if s.studies, err = labelled(pack, split); err != nil {
+			return nil, err
 		}
 		s.images = ImagesOf(pack, s.studies)
 		total += len(s.images)
@@ -140,6 +184,10 @@ func embedSplits(ctx context.Context, c Classifier, pack *data.Pack, report func
 	return sets, nil
 }
 
+// embeddingEps is added to variances, as the batch normalisation of He et al. 2022 does: a dimension that never varies must
+// not be magnified.
+const embeddingEps = 1e-6
+
 // embeddingStats describes the embeddings of the training images.
 func embeddingStats(x [][]float32) model.EmbeddingStats {
 	width := len(x[0])
@@ -153,7 +201,7 @@ func embeddingStats(x [][]float32) model.EmbeddingStats {
 		for _, e := range x {
 			squares += (float64(e[d]) - mean) * (float64(e[d]) - mean)
 		}
-		s.Mean[d], s.Std[d] = float32(mean), float32(math.Sqrt(squares/float64(len(x))))
+		s.Mean[d], s.Std[d] = float32(mean), float32(math.Sqrt(squares/float64(len(x))+embeddingEps))
 	}
 	distances := make([]float64, len(x))
 	for i, e := range x {
@@ -196,7 +244,8 @@ func trainHead(ctx context.Context, dev *Device, run *Run, pack *data.Pack, spec
 		if err != nil {
 			return nil, err
 		}
-		auroc, err := macroAUROC(pack, sets[data.Validate], head, rule)
+		val := sets[data.Validate]
+		auroc, err := macroAUROC(pack, val.studies, headLogits(head, val.embedding), rule)
 		if err != nil {
 			return nil, err
 		}
@@ -234,12 +283,9 @@ func newHeadTrainer(dev *Device, cfg Config, pack *data.Pack, spec model.Spec, s
 	}
 	for _, s := range set.studies {
 		study := pack.Studies[s]
-		var target, weight [model.NumLabels]float32
-		for l, state := range study.Labels {
-			if y, known := state.Target(); known {
-				target[l] = y
-				weight[l] = 1 / float32(len(study.Images)) // so that a study counts once, however many views it has
-			}
+		target, weight := targets(study.Labels)
+		for l := range weight {
+			weight[l] /= float32(len(study.Images)) // so that a study counts once, however many views it has
 		}
 		for range study.Images {
 			h.target, h.weight = append(h.target, target), append(h.weight, weight)
@@ -257,26 +303,22 @@ func newHeadTrainer(dev *Device, cfg Config, pack *data.Pack, spec model.Spec, s
 	}
 	addMoments(h.store, h.params, nil)
 	h.exec, err = gomodel.NewExec(dev.Backend, h.store, func(_ *gomodel.Scope, in []node) []node {
-		o := graphOps{h.store, in[0].Graph()}
+		o := graphOps{store: h.store, g: in[0].Graph()}
 		loss := bce(model.Head(o, in[0]), in[1], in[2])
-		return []node{loss, h.optimiser().update(o, h.params, loss, in[3])}
+		return []node{loss, h.optimiser().update(o, h.params, nil, loss, in[3])}
 	})
 	return h, err
 }
 
 func (h *headTrainer) optimiser() AdamW {
-	a := h.cfg.Optim.AdamW
-	a.WeightDecay = h.cfg.Probe.WeightDecay
-	return a
+	return AdamW{Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, WeightDecay: h.cfg.Probe.WeightDecay}
 }
 
-// standardise is (e-mean)/std; a dimension without variance gives zero.
+// standardise is (e-mean)/std.
 func standardise(e []float32, s model.EmbeddingStats) []float32 {
 	out := make([]float32, len(e))
 	for d, v := range e {
-		if s.Std[d] > 0 {
-			out[d] = (v - s.Mean[d]) / s.Std[d]
-		}
+		out[d] = (v - s.Mean[d]) / s.Std[d]
 	}
 	return out
 }
@@ -297,15 +339,19 @@ func (h *headTrainer) epoch(epoch int) (loss, lr float64, err error) {
 		lr = h.rate.At(h.step)
 		h.step++
 		scalars := h.optimiser().stepScalars(lr, h.step)
-		out, err := h.exec.Call(
+		inputs := []any{
 			tensors.FromFlatDataAndDimensions(x, h.batch, width),
 			tensors.FromFlatDataAndDimensions(target, h.batch, model.NumLabels),
 			tensors.FromFlatDataAndDimensions(weight, h.batch, model.NumLabels),
-			tensors.FromFlatDataAndDimensions(scalars[:], len(scalars)))
+			tensors.FromFlatDataAndDimensions(scalars[:], len(scalars)),
+		}
+		out, err := h.exec.Call(inputs...)
 		if err != nil {
 			return 0, 0, err
 		}
 		value := float64(tensors.ToScalar[float32](out[0]))
+		finalize(inputs)
+		finalize(out)
 		if math.IsNaN(value) || math.IsInf(value, 0) {
 			return 0, 0, &DivergedError{Step: h.step, Detail: fmt.Sprintf("the head's loss is %v (learning rate %.3g)", value, lr)}
 		}
@@ -325,10 +371,6 @@ func (h *headTrainer) folded() (model.Tensors, error) {
 	for l := range b {
 		shift := 0.0
 		for d := range width {
-			if h.stats.Std[d] == 0 {
-				w[l*width+d] = 0
-				continue
-			}
 			w[l*width+d] /= h.stats.Std[d]
 			shift += float64(w[l*width+d]) * float64(h.stats.Mean[d])
 		}
@@ -337,11 +379,11 @@ func (h *headTrainer) folded() (model.Tensors, error) {
 	return head, nil
 }
 
-// macroAUROC scores a head on the studies of a split.
-func macroAUROC(pack *data.Pack, set *embedded, head model.Tensors, rule fuse.Rule) (float64, error) {
-	logits := make([][model.NumLabels]float32, len(set.embedding))
+// headLogits applies a head on the host.
+func headLogits(head model.Tensors, embedding [][]float32) [][model.NumLabels]float32 {
+	logits := make([][model.NumLabels]float32, len(embedding))
 	w, b := head["head.weight"].Data, head["head.bias"].Data
-	for i, e := range set.embedding {
+	for i, e := range embedding {
 		for l := range b {
 			sum := float64(b[l])
 			for d, v := range e {
@@ -350,8 +392,13 @@ func macroAUROC(pack *data.Pack, set *embedded, head model.Tensors, rule fuse.Ru
 			logits[i][l] = float32(sum)
 		}
 	}
+	return logits
+}
+
+// macroAUROC scores the logits of ImagesOf(studies).
+func macroAUROC(pack *data.Pack, studies []int, logits [][model.NumLabels]float32, rule fuse.Rule) (float64, error) {
 	var rows []metrics.Row
-	for _, p := range Predictions(pack, set.studies, logits) {
+	for _, p := range Predictions(pack, studies, logits) {
 		var views [][model.NumLabels]float32
 		for _, v := range p.Views {
 			views = append(views, v.Logits)

@@ -3,6 +3,7 @@ package train
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
@@ -15,9 +16,11 @@ import (
 	"time"
 
 	"github.com/pelletier/go-toml/v2"
+	"golang.org/x/sys/unix"
 
 	"github.com/mvmae/mvmae/internal/hint"
 	"github.com/mvmae/mvmae/model"
+	"github.com/mvmae/mvmae/train/data"
 )
 
 // The files of a run folder, beside those that model names.
@@ -42,11 +45,12 @@ type Run struct {
 type RunInfo struct {
 	FormatVersion int       `json:"format_version"`
 	ID            string    `json:"run_id"`
-	Kind          string    `json:"kind"` // pretrain or probe
+	Kind          string    `json:"kind"` // pretrain, probe, finetune or supervised
 	Created       time.Time `json:"created"`
-	Data          string    `json:"data"`        // the pack's folder
-	DataDigest    string    `json:"data_sha256"` // of the pack's pixels: a run is resumed on the same data only
-	Init          string    `json:"init"`        // run folder whose encoder a probe reads; empty for random weights
+	Data          string    `json:"data"`          // the pack's folder
+	DataDigest    string    `json:"data_sha256"`   // data.Pack.Digest: a run is resumed on the same data only
+	Preprocessing string    `json:"preprocessing"` // the pack's recipe
+	Init          string    `json:"init"`          // run folder whose encoder a classifier begins with; empty for random weights
 	Device        string    `json:"device"`
 	PluginDigest  string    `json:"plugin_sha256"`
 }
@@ -56,7 +60,10 @@ func CreateRun(dir string, info RunInfo, cfg Config) (*Run, error) {
 	if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
 		return nil, hint.Wrap(fmt.Errorf("create run: %s is not empty", dir), `go on with "mvmae-train resume %s", or name another folder with --out`, dir)
 	}
-	if err := os.MkdirAll(filepath.Join(dir, "checkpoints"), 0o755); err != nil {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("create run: %w", err)
+	}
+	if err := os.Mkdir(filepath.Join(dir, "checkpoints"), 0o755); err != nil { // of two runs that begin at once, one gets the folder
 		return nil, fmt.Errorf("create run: %w", err)
 	}
 	var id [8]byte
@@ -96,6 +103,67 @@ func OpenRun(dir string) (*Run, error) {
 	return r, err
 }
 
+// fits refuses a run's encoder for a pack that another recipe of preprocessing made, or whose held-out studies it was trained
+// on: the pack it was trained on, with other splits, may hold them.
+func (r *Run) fits(pack *data.Pack) error {
+	if got := pack.Recipe.String(); got != r.Info.Preprocessing {
+		return hint.Wrap(fmt.Errorf("the pack was made with recipe %s, run %s was trained on %s", got, r.Dir, r.Info.Preprocessing),
+			"pack again with --recipe %s", r.Info.Preprocessing)
+	}
+	if pack.Digest() == r.Info.DataDigest {
+		return nil
+	}
+	other, err := data.Open(r.Info.Data)
+	if err != nil {
+		return hint.Wrap(fmt.Errorf("run %s was trained on another pack, which cannot be compared with this one: %w", r.Dir, err),
+			"put the pack it was trained on back to %s: without it nobody can tell whether this pack's test images were trained on", r.Info.Data)
+	}
+	defer other.Close()
+	if n := pack.HeldOutIn(other); n > 0 {
+		return hint.Wrap(fmt.Errorf("run %s was trained on %d images that are held out in this pack", r.Dir, n),
+			"split both packs alike: the same index options, or one pack")
+	}
+	return nil
+}
+
+// encoder says where a classifier's encoder came from.
+func (r *Run) encoder() (model.Encoder, error) {
+	if r.Info.Init == "" {
+		return model.Encoder{Method: "random"}, nil
+	}
+	from, err := OpenRun(r.Info.Init)
+	if err != nil {
+		return model.Encoder{}, err
+	}
+	last, err := from.loadCheckpoint()
+	return model.Encoder{Method: from.Config.Method, RunID: from.Info.ID, Step: last.step, DataSHA256: from.Info.DataDigest}, err
+}
+
+// begin checks that a pack is the one the run began with, and whole, and keeps other processes out of the folder until end
+// is called. What an earlier attempt left of a model goes: a folder with model.RunMetadata holds a whole one.
+func (r *Run) begin(pack *data.Pack) (end func(), err error) {
+	if pack.Digest() != r.Info.DataDigest {
+		return nil, hint.Wrap(fmt.Errorf("pack %s is not what it was when the run began", r.Info.Data),
+			"a run goes on with its own data; begin another run for other data")
+	}
+	if err := pack.Verify(); err != nil {
+		return nil, err
+	}
+	f, err := os.Open(r.path(runFile))
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		return nil, hint.Wrap(fmt.Errorf("run %s is in use by another process: %w", r.Dir, err), "wait for it, or stop it")
+	}
+	if err := os.Remove(r.path(model.RunMetadata)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		f.Close()
+		return nil, err
+	}
+	return func() { f.Close() }, nil
+}
+
 func (r *Run) path(name string) string { return filepath.Join(r.Dir, filepath.FromSlash(name)) }
 
 func (r *Run) write(name string, doc []byte) error {
@@ -116,14 +184,31 @@ func (r *Run) WriteJSON(name string, v any) error {
 
 // checkpoint is a state that a run can go on from.
 type checkpoint struct {
-	step    int // steps done
+	step    int     // steps done
+	scored  int     // step after which the last score was taken; 0 for none
+	score   float64 // best score so far, where there is one
 	tensors model.Tensors
 }
 
 func (r *Run) saveCheckpoint(c checkpoint) error {
 	return model.WriteSafetensors(r.path(lastCheckpoint), c.tensors, map[string]string{
 		"format_version": strconv.Itoa(runVersion), "run_id": r.Info.ID, "step": strconv.Itoa(c.step),
+		"scored": strconv.Itoa(c.scored), "score": strconv.FormatFloat(c.score, 'g', -1, 64),
 	})
+}
+
+// sweep removes what a killed process left half written.
+func (r *Run) sweep() error {
+	var errs []error
+	for _, name := range []string{metricsFile, lastCheckpoint, model.RunCheckpoint} {
+		dir, base := filepath.Split(r.path(name))
+		left, err := filepath.Glob(dir + "." + base + ".tmp*")
+		errs = append(errs, err)
+		for _, path := range left {
+			errs = append(errs, os.Remove(path))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // loadCheckpoint reads the last checkpoint; a run that has left none gives step 0 and no tensors.
@@ -135,6 +220,9 @@ func (r *Run) loadCheckpoint() (checkpoint, error) {
 	if err != nil {
 		return checkpoint{}, err
 	}
+	if id := meta["run_id"]; id != "" && id != r.Info.ID {
+		return checkpoint{}, fmt.Errorf("read %s: it is of run %s, not of %s", r.path(lastCheckpoint), id, r.Info.ID)
+	}
 	if v := meta["format_version"]; v != strconv.Itoa(runVersion) {
 		return checkpoint{}, fmt.Errorf("read %s: checkpoint of format version %q, this program reads %d", r.path(lastCheckpoint), v, runVersion)
 	}
@@ -142,7 +230,14 @@ func (r *Run) loadCheckpoint() (checkpoint, error) {
 	if err != nil || step < 0 {
 		return checkpoint{}, fmt.Errorf("read %s: %w: step is %q", r.path(lastCheckpoint), model.ErrCorrupt, meta["step"])
 	}
-	return checkpoint{step, tensors}, nil
+	c := checkpoint{step: step, tensors: tensors}
+	if c.scored, err = strconv.Atoi(cmp.Or(meta["scored"], "0")); err != nil || c.scored > step {
+		return checkpoint{}, fmt.Errorf("read %s: %w: scored is %q at step %d", r.path(lastCheckpoint), model.ErrCorrupt, meta["scored"], step)
+	}
+	if c.score, err = strconv.ParseFloat(cmp.Or(meta["score"], "-Inf"), 64); err != nil {
+		return checkpoint{}, fmt.Errorf("read %s: %w: score is %q", r.path(lastCheckpoint), model.ErrCorrupt, meta["score"])
+	}
+	return c, nil
 }
 
 // metricsLog appends lines to metrics.jsonl.

@@ -75,11 +75,15 @@ func (c *InspectCmd) Run(_ context.Context, out *cli.Output) error {
 	for _, p := range x.Outputs {
 		line("output", "%s %s [%s]", p.Name, p.Type, strings.Join(p.Shape, ","))
 	}
-	line("model", "%s %s, preset %s, %s, %s", m.Name, m.Version, m.Spec.Preset, m.Method, m.Precision)
+	line("model", "%s %s, preset %s, %s, %s", m.Name, m.Version, m.Spec.Preset, m.Kind+" on "+m.Encoder.Method, m.Precision)
 	line("run", "%s, checkpoint sha256 %s", m.RunID, m.CheckpointSHA256)
 	line("input from", "recipe %s, views known by %s", m.Preprocessing, strings.Join(m.ViewEvidence, ", "))
 	line("fusion", "%s", m.Fusion)
 	for i, l := range m.Labels {
+		if slices.Contains(m.UntrainedLabels, l) {
+			line("not trained", "%s", l)
+			continue
+		}
 		line("threshold", "%.4f %s", m.Thresholds[i], l)
 	}
 	for _, name := range slices.Sorted(maps.Keys(m.Datasets)) {

@@ -165,6 +165,10 @@ func printStudy(out *cli.Output, r *serve.Result) {
 			if f.Positive {
 				mark = "\tPOSITIVE"
 			}
+			if f.Untrained {
+				row("%s\t%s\t%s", f.Label, "-", "not trained")
+				continue
+			}
 			row("%s\t%.3f\t%.3f%s", f.Label, f.Probability, f.Threshold, mark)
 		}
 	})

@@ -11,6 +11,7 @@ import (
 	"github.com/mvmae/mvmae/internal/hint"
 	"github.com/mvmae/mvmae/model"
 	"github.com/mvmae/mvmae/model/fuse"
+	"github.com/mvmae/mvmae/model/metrics"
 	"github.com/mvmae/mvmae/model/ort"
 	"github.com/mvmae/mvmae/train"
 	"github.com/mvmae/mvmae/train/data"
@@ -21,7 +22,7 @@ import (
 type EvalCmd struct {
 	Data       string `help:"Folder that pack wrote." required:"" type:"existingdir" placeholder:"DIR"`
 	Model      string `help:"Run folder, or model file." required:"" type:"path" placeholder:"RUN|model.onnx"`
-	Split      string `help:"Split to report on; thresholds are tuned on validate." enum:"test" default:"test"`
+	Split      string `help:"Split to report on, at the thresholds of the model." enum:"test" default:"test"`
 	Views      string `help:"Views of each study to use: ${enum}." enum:"1,all" default:"all"`
 	Replicates int    `help:"Bootstrap replicates behind the intervals; 0 for none." default:"1000"`
 	Seed       uint64 `help:"Seed of the bootstrap." default:"1"`
@@ -30,7 +31,7 @@ type EvalCmd struct {
 
 // Run evaluates a run with XLA, a model file with ONNX Runtime.
 func (c *EvalCmd) Run(ctx context.Context, out *cli.Output) error {
-	pack, err := data.Open(c.Data)
+	pack, err := openPack(c.Data, out)
 	if err != nil {
 		return err
 	}
@@ -46,10 +47,15 @@ func (c *EvalCmd) Run(ctx context.Context, out *cli.Output) error {
 	if err != nil {
 		return err
 	}
-	images := len(train.ImagesOf(pack, pack.StudiesOf(data.Validate))) + len(train.ImagesOf(pack, pack.StudiesOf(data.Test)))
-	progress := out.Progress("eval (images)", int64(images))
-	rep, err := train.EvaluatePack(ctx, m, pack, eval.Options{Rule: rule, Replicates: c.Replicates, Seed: c.Seed, OneView: c.Views == "1"},
-		func(n int) { progress.Add(int64(n)) })
+	calibration, err := fuse.ParseCalibration(meta.Calibration)
+	if err != nil {
+		return err
+	}
+	thresholds := metrics.Thresholds(meta.Thresholds)
+	progress := out.Progress("eval (images)", int64(len(train.ImagesOf(pack, pack.StudiesOf(data.Test)))))
+	rep, err := train.EvaluatePack(ctx, m, pack, eval.Options{
+		Rule: rule, Replicates: c.Replicates, Seed: c.Seed, OneView: c.Views == "1", Thresholds: &thresholds, Calibration: calibration,
+	}, func(n int) { progress.Add(int64(n)) })
 	progress.Done()
 	if err != nil {
 		return err

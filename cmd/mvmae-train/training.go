@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/pelletier/go-toml/v2"
@@ -12,20 +14,19 @@ import (
 	"github.com/mvmae/mvmae/internal/hint"
 	"github.com/mvmae/mvmae/train"
 	"github.com/mvmae/mvmae/train/data"
+	"github.com/mvmae/mvmae/train/eval"
 )
 
 // recipeFlags choose a config: a recipe, then settings over it.
 type recipeFlags struct {
-	Recipe string   `help:"Recipe: paper, or a TOML file." default:"paper"`
+	Recipe string   `help:"Recipe: paper, code, or a TOML file." default:"paper"`
 	Set    []string `help:"Setting over the recipe, as in optim.base_lr=1e-3. May be repeated." placeholder:"KEY=VALUE" sep:"none"`
 }
 
-func (f recipeFlags) load(more ...string) (train.Config, error) {
-	file := f.Recipe
-	if file == "paper" {
-		file = ""
-	}
-	cfg, err := train.LoadConfig(file, append(more, f.Set...))
+// load reads the recipe, then the flags that were given (as key=value; one without a value was not), then the settings.
+func (f recipeFlags) load(flags ...string) (train.Config, error) {
+	given := slices.DeleteFunc(flags, func(s string) bool { return strings.HasSuffix(s, "=") })
+	cfg, err := train.LoadConfig(f.Recipe, append(given, f.Set...))
 	return cfg, cli.Exit(cli.ExitUsage, err)
 }
 
@@ -41,6 +42,16 @@ func (f deviceFlag) open(out *cli.Output) (*train.Device, error) {
 	}
 	fmt.Fprintf(out.Stderr, "device: %s\n", dev)
 	return dev, nil
+}
+
+// openPack opens a pack and says what is odd about it.
+func openPack(dir string, out *cli.Output) (*data.Pack, error) {
+	pack, err := data.Open(dir)
+	if err == nil && pack.Manifest.DuplicatesAcrossSplits > 0 {
+		fmt.Fprintf(out.Stderr, "warning: %d images of the pack have the pixels of an image of another split: scores may be too good\n",
+			pack.Manifest.DuplicatesAcrossSplits)
+	}
+	return pack, err
 }
 
 // newRunDir is the given folder, or a new one under runs/ that tells its kind and time.
@@ -63,15 +74,15 @@ func startRun(dir, kind string, pack *data.Pack, packDir, init string, dev *trai
 		}
 	}
 	return train.CreateRun(dir, train.RunInfo{
-		Kind: kind, Data: abs, DataDigest: pack.Manifest.Pixels.SHA256, Init: init, Device: dev.String(), PluginDigest: dev.PluginDigest,
+		Kind: kind, Data: abs, DataDigest: pack.Digest(), Preprocessing: pack.Recipe.String(), Init: init, Device: dev.String(), PluginDigest: dev.PluginDigest,
 	}, cfg)
 }
 
 // PretrainCmd trains encoder and decoder.
 type PretrainCmd struct {
 	Data   string `help:"Folder that pack wrote." required:"" type:"existingdir" placeholder:"DIR"`
-	Method string `help:"Method: ${enum}. independent is mvmae without the alignment loss." enum:"mvmae,independent" default:"mvmae"`
-	Preset string `help:"Size of the network: ${enum}." enum:"tiny,small,base,large" default:"base"`
+	Method string `help:"Method: mvmae, or independent, which is mvmae without the alignment loss (default: the recipe's)." enum:",mvmae,independent" default:""`
+	Preset string `help:"Size of the network: tiny, small, base or large (default: the recipe's)." enum:",tiny,small,base,large" default:""`
 	Out    string `help:"Run folder to make (default: a new one under runs/)." placeholder:"RUN"`
 	recipeFlags
 	deviceFlag
@@ -83,7 +94,7 @@ func (c *PretrainCmd) Run(ctx context.Context, out *cli.Output) error {
 	if err != nil {
 		return err
 	}
-	pack, err := data.Open(c.Data)
+	pack, err := openPack(c.Data, out)
 	if err != nil {
 		return err
 	}
@@ -99,26 +110,40 @@ func (c *PretrainCmd) Run(ctx context.Context, out *cli.Output) error {
 	return pretrain(ctx, out, dev, run, pack)
 }
 
-// pretrain runs a run to its end, showing how far it is.
-func pretrain(ctx context.Context, out *cli.Output, dev *train.Device, run *train.Run, pack *data.Pack) error {
+// steps shows how far a run is, step by step. The caller calls done.
+func steps(out *cli.Output, run *train.Run, dev *train.Device, note func(train.Status) string) (report func(train.Status), done func()) {
 	var progress *cli.Progress
-	var last train.Status
-	fmt.Fprintf(out.Stderr, "pretrain: compiling for %s\n", dev)
-	err := train.Pretrain(ctx, dev, run, pack, func(s train.Status) {
+	fmt.Fprintf(out.Stderr, "%s: compiling for %s\n", run.Info.Kind, dev)
+	report = func(s train.Status) {
 		if progress == nil {
-			progress = out.Progress("pretrain (images)", int64(s.Steps)*int64(s.BatchViews))
+			progress = out.Progress(run.Info.Kind+" (images)", int64(s.Steps)*int64(s.BatchViews))
 			progress.Resume(int64(s.Step-1) * int64(s.BatchViews))
 		}
 		progress.Add(int64(s.BatchViews))
-		progress.Note(fmt.Sprintf("step %d/%d, epoch %.1f, loss %.4f (reconstruction %.4f, alignment %.4f), lr %.2e", s.Step, s.Steps, s.Epoch,
-			s.Loss, s.Reconstruction, s.Alignment, s.LR))
-		last = s
-	})
-	if progress != nil {
-		progress.Done()
+		progress.Note(fmt.Sprintf("step %d/%d, epoch %.1f, lr %.2e, loss %.4f", s.Step, s.Steps, s.Epoch, s.LR, s.Loss) + note(s))
 	}
+	return report, func() {
+		if progress != nil {
+			progress.Done()
+		}
+	}
+}
+
+// pretrain runs a run to its end.
+func pretrain(ctx context.Context, out *cli.Output, dev *train.Device, run *train.Run, pack *data.Pack) error {
+	var last train.Status
+	report, done := steps(out, run, dev, func(s train.Status) string {
+		last = s
+		return fmt.Sprintf(" (reconstruction %.4f, alignment %.4f)", s.Reconstruction, s.Alignment)
+	})
+	err := train.Pretrain(ctx, dev, run, pack, report)
+	done()
 	if err != nil {
 		return err
+	}
+	if last.Step == 0 {
+		out.Printf("%s was complete already\n", run.Dir)
+		return out.Result(map[string]any{"run": run.Dir, "complete": true})
 	}
 	out.Printf("pretrained %s: %d steps, reconstruction %.4f, alignment %.4f, %.0f images/s\n", run.Dir, last.Steps, last.Reconstruction, last.Alignment, last.ImagesPerSec)
 	return out.Result(struct {
@@ -133,7 +158,7 @@ type ProbeCmd struct {
 	Init string `help:"Pretraining run whose encoder to use (default: random weights, as a baseline)." type:"existingdir" placeholder:"RUN"`
 	Out  string `help:"Run folder to make (default: a new one under runs/)." placeholder:"RUN"`
 	// Preset is for random weights only: a pretrained encoder has its own.
-	Preset string `help:"Size of the network without --init: ${enum}." enum:"tiny,small,base,large" default:"base"`
+	Preset string `help:"Size of the network without --init: tiny, small, base or large (default: the recipe's)." enum:",tiny,small,base,large" default:""`
 	recipeFlags
 	deviceFlag
 }
@@ -144,27 +169,102 @@ func (c *ProbeCmd) Run(ctx context.Context, out *cli.Output) error {
 	if err != nil {
 		return err
 	}
-	if c.Init != "" {
-		from, err := train.OpenRun(c.Init)
+	return classifier{"probe", c.Data, c.Init, c.Out, cfg, c.deviceFlag}.start(ctx, out, probe)
+}
+
+// FinetuneCmd trains all weights of a classifier that begins with a pretrained encoder.
+type FinetuneCmd struct {
+	Data string `help:"Folder that pack wrote." required:"" type:"existingdir" placeholder:"DIR"`
+	Init string `help:"Pretraining run whose encoder to begin with." required:"" type:"existingdir" placeholder:"RUN"`
+	Out  string `help:"Run folder to make (default: a new one under runs/)." placeholder:"RUN"`
+	recipeFlags
+	deviceFlag
+}
+
+// Run starts a finetuning run.
+func (c *FinetuneCmd) Run(ctx context.Context, out *cli.Output) error {
+	cfg, err := c.load()
+	if err != nil {
+		return err
+	}
+	return classifier{"finetune", c.Data, c.Init, c.Out, cfg, c.deviceFlag}.start(ctx, out, finetune)
+}
+
+// SupervisedCmd is finetune from random weights: the baseline without pretraining.
+type SupervisedCmd struct {
+	Data   string `help:"Folder that pack wrote." required:"" type:"existingdir" placeholder:"DIR"`
+	Preset string `help:"Size of the network: tiny, small, base or large (default: the recipe's)." enum:",tiny,small,base,large" default:""`
+	Out    string `help:"Run folder to make (default: a new one under runs/)." placeholder:"RUN"`
+	recipeFlags
+	deviceFlag
+}
+
+// Run starts a supervised run.
+func (c *SupervisedCmd) Run(ctx context.Context, out *cli.Output) error {
+	cfg, err := c.load("preset=" + c.Preset)
+	if err != nil {
+		return err
+	}
+	return classifier{"supervised", c.Data, "", c.Out, cfg, c.deviceFlag}.start(ctx, out, finetune)
+}
+
+// classifier is a run of probe, finetune or supervised that is about to start.
+type classifier struct {
+	kind, data, init, out string
+	cfg                   train.Config
+	device                deviceFlag
+}
+
+// start makes the run folder and trains. A pretrained encoder has its own size and method.
+func (c classifier) start(ctx context.Context, out *cli.Output,
+	fit func(context.Context, *cli.Output, *train.Device, *train.Run, *data.Pack) error) error {
+	if c.init != "" {
+		from, err := train.OpenRun(c.init)
 		if err != nil {
 			return err
 		}
-		cfg.Preset, cfg.Method = from.Config.Preset, from.Config.Method
+		c.cfg.Preset, c.cfg.Method = from.Config.Preset, from.Config.Method
 	}
-	pack, err := data.Open(c.Data)
+	pack, err := openPack(c.data, out)
 	if err != nil {
 		return err
 	}
 	defer pack.Close()
-	dev, err := c.open(out)
+	dev, err := c.device.open(out)
 	if err != nil {
 		return err
 	}
-	run, err := startRun(newRunDir(c.Out, "probe"), "probe", pack, c.Data, c.Init, dev, cfg)
+	run, err := startRun(newRunDir(c.out, c.kind), c.kind, pack, c.data, c.init, dev, c.cfg)
 	if err != nil {
 		return err
 	}
-	return probe(ctx, out, dev, run, pack)
+	return fit(ctx, out, dev, run, pack)
+}
+
+// finetune trains a classifier's weights to the end of a run, from a pretrained encoder or from random ones.
+func finetune(ctx context.Context, out *cli.Output, dev *train.Device, run *train.Run, pack *data.Pack) error {
+	score := ""
+	report, done := steps(out, run, dev, func(s train.Status) string {
+		if s.Score != nil {
+			score = fmt.Sprintf(", validation macro AUROC %.4f", *s.Score)
+		}
+		return score
+	})
+	rep, err := train.Finetune(ctx, dev, run, pack, report)
+	done()
+	if err != nil {
+		return err
+	}
+	return leave(out, run, rep)
+}
+
+// leave says where a classifier is and what it scored.
+func leave(out *cli.Output, run *train.Run, rep eval.Report) error {
+	out.Printf("%s %s\n%s", run.Info.Kind, run.Dir, rep.Table())
+	return out.Result(struct {
+		Run    string      `json:"run"`
+		Report eval.Report `json:"report"`
+	}{run.Dir, rep})
 }
 
 func probe(ctx context.Context, out *cli.Output, dev *train.Device, run *train.Run, pack *data.Pack) error {
@@ -190,8 +290,7 @@ func probe(ctx context.Context, out *cli.Output, dev *train.Device, run *train.R
 	if err != nil {
 		return err
 	}
-	out.Printf("probe %s\n%s", run.Dir, rep.Table())
-	return out.Result(rep)
+	return leave(out, run, rep)
 }
 
 // ResumeCmd goes on with a run that was stopped.
@@ -206,7 +305,7 @@ func (c *ResumeCmd) Run(ctx context.Context, out *cli.Output) error {
 	if err != nil {
 		return err
 	}
-	pack, err := data.Open(run.Info.Data)
+	pack, err := openPack(run.Info.Data, out)
 	if err != nil {
 		return hint.Wrap(err, "the run reads the pack where it was: %s", run.Info.Data)
 	}
@@ -219,8 +318,11 @@ func (c *ResumeCmd) Run(ctx context.Context, out *cli.Output) error {
 		fmt.Fprintf(out.Stderr, "warning: the run began with another XLA plugin (%.12s, now %.12s): results may differ in the last bits\n",
 			run.Info.PluginDigest, dev.PluginDigest)
 	}
-	if run.Info.Kind == "probe" {
+	switch run.Info.Kind {
+	case "probe":
 		return probe(ctx, out, dev, run, pack)
+	case "finetune", "supervised":
+		return finetune(ctx, out, dev, run, pack)
 	}
 	return pretrain(ctx, out, dev, run, pack)
 }

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/mvmae/mvmae/model"
@@ -26,10 +27,11 @@ func Spec(tb testing.TB, preset string) model.Spec {
 func Metadata(s model.Spec) model.Metadata {
 	m := model.Metadata{
 		FormatVersion: model.FormatVersion, Name: "test", Version: "1", Spec: s, Labels: model.Labels[:], Preprocessing: "mimic",
-		Fusion: "mean_probability", Calibration: json.RawMessage("null"), RunID: "run", Method: "mvmae",
+		Fusion: "mean_probability", Calibration: json.RawMessage(`{"kind":"none"}`), RunID: "run", Kind: "probe",
+		Encoder:      model.Encoder{Method: "random"},
 		Datasets:     map[string]model.Counts{"phantom": {Patients: 1, Studies: 2, Images: 3}},
 		ViewEvidence: []string{"view_position"}, Licence: "Apache-2.0", IntendedUse: model.IntendedUse,
-		Embedding: model.EmbeddingStats{Mean: make([]float32, s.Width), Std: make([]float32, s.Width)},
+		Embedding: model.EmbeddingStats{Mean: make([]float32, s.Width), Std: slices.Repeat([]float32{1}, s.Width)},
 	}
 	for range m.Labels {
 		m.Thresholds = append(m.Thresholds, 0.5)

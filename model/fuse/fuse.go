@@ -3,6 +3,7 @@ package fuse
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/mvmae/mvmae/internal/hint"
 	"github.com/mvmae/mvmae/model"
@@ -64,16 +65,19 @@ type Finding struct {
 	Probability float32 `json:"probability"`
 	Threshold   float64 `json:"threshold"`
 	Positive    bool    `json:"positive"` // Probability >= Threshold
+	// Untrained says that no training study knew the label: its probability means nothing.
+	Untrained bool `json:"untrained,omitempty"`
 }
 
 // Findings compares fused, calibrated probabilities with their thresholds, in the order of model.Labels. Probabilities
-// must be numbers: Finite tells.
-func Findings(probability [model.NumLabels]float32, thresholds [model.NumLabels]float64) []Finding {
+// must be numbers: Finite tells. A label that the model was not trained on is never positive.
+func Findings(probability [model.NumLabels]float32, thresholds [model.NumLabels]float64, untrained []string) []Finding {
 	findings := make([]Finding, model.NumLabels)
 	for l := range findings {
+		silent := slices.Contains(untrained, model.Labels[l])
 		findings[l] = Finding{
 			Label: model.Labels[l], Probability: probability[l], Threshold: thresholds[l],
-			Positive: float64(probability[l]) >= thresholds[l],
+			Positive: float64(probability[l]) >= thresholds[l] && !silent, Untrained: silent,
 		}
 	}
 	return findings

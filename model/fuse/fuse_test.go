@@ -144,7 +144,7 @@ func TestFindings_PositiveFromTheThresholdUpwards(t *testing.T) {
 		thresholds[l] = 0.5
 	}
 	thresholds[0], thresholds[1], thresholds[2] = 0.25, math.Nextafter(0.25, 1), 0
-	findings := fuse.Findings(p, thresholds)
+	findings := fuse.Findings(p, thresholds, nil)
 	if len(findings) != model.NumLabels {
 		t.Fatalf("%d findings", len(findings))
 	}
@@ -153,6 +153,9 @@ func TestFindings_PositiveFromTheThresholdUpwards(t *testing.T) {
 		if f != want {
 			t.Errorf("finding %d is %+v, want %+v", l, f, want)
 		}
+	}
+	if f := fuse.Findings(p, thresholds, []string{"Atelectasis"})[0]; f.Positive || !f.Untrained {
+		t.Errorf("an untrained label above its threshold is %+v", f)
 	}
 	data, err := json.Marshal(findings[0])
 	if want := `{"label":"Atelectasis","probability":0.25,"threshold":0.25,"positive":true}`; err != nil || string(data) != want {

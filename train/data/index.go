@@ -5,9 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strconv"
 	"time"
 
@@ -158,18 +158,12 @@ func WriteIndex(path string, x *Index) error {
 	if err != nil {
 		return fmt.Errorf("write index %s: %w", path, err)
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	err = model.WriteFileAtomic(path, func(w io.Writer) error {
+		_, err := w.Write(body)
+		return err
+	})
 	if err != nil {
-		return hint.Wrap(fmt.Errorf("write index %s: %w", path, err), "create the folder, or choose one you can write to")
-	}
-	_, err = f.Write(body)
-	err = errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		os.Remove(f.Name())
-		return fmt.Errorf("write index %s: %w", path, err)
+		return hint.Wrap(fmt.Errorf("index: %w", err), "create the folder, or choose one you can write to")
 	}
 	return nil
 }

@@ -55,6 +55,9 @@ func openJournal(dir, job string) (*journal, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, hint.Wrap(err, "choose a folder you can write to")
 	}
+	if err := takeBackNames(dir); err != nil {
+		return nil, err
+	}
 	for _, name := range []string{pixelsFile, indexFile, manifestFile} {
 		if _, err := os.Lstat(filepath.Join(dir, name)); err == nil {
 			return nil, hint.Wrap(fmt.Errorf("the folder has a file %s already", name), "choose another --out, or remove the old pack first")
@@ -84,6 +87,22 @@ func openJournal(dir, job string) (*journal, error) {
 		return nil, hint.Wrap(err, "choose a folder you can write to, one for each pack")
 	}
 	return j, nil
+}
+
+// takeBackNames undoes a finish that was cut off between its renames: there is a journal, but no manifest.
+func takeBackNames(dir string) error {
+	in := func(name string) string { return filepath.Join(dir, name) }
+	_, journal := os.Lstat(in(journalFile))
+	_, manifest := os.Lstat(in(manifestFile))
+	if journal != nil || manifest == nil {
+		return nil
+	}
+	for _, name := range []string{pixelsFile, indexFile} {
+		if err := os.Rename(in(name), in(name+partialSuffix)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
 }
 
 // close leaves an unfinished pack for a later run.
@@ -207,7 +226,19 @@ func (j *journal) finish(index, manifest []byte) error {
 			return err
 		}
 	}
+	if err := syncFolder(j.dir); err != nil {
+		return err
+	}
 	return os.Remove(filepath.Join(j.dir, journalFile))
+}
+
+// syncFolder puts the names in a folder on disk.
+func syncFolder(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
 }
 
 func writeSynced(path string, body []byte) error {

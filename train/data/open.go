@@ -142,6 +142,30 @@ func (p *Pack) Pixels(i int) []byte {
 	return p.pixels[i*imageBytes : (i+1)*imageBytes : (i+1)*imageBytes]
 }
 
+// Dir is the folder that the pack was opened from.
+func (p *Pack) Dir() string { return p.dir }
+
+// Digest stands for the pack's content: pixels, views, labels and splits.
+func (p *Pack) Digest() string {
+	return digestOf([]byte(p.Manifest.Pixels.SHA256 + p.Manifest.Index.SHA256)).SHA256
+}
+
+// HeldOutIn counts the validation and test images of p whose pixels are those of a training image of other.
+func (p *Pack) HeldOutIn(other *Pack) (n int) {
+	trained := map[[sha256.Size]byte]bool{}
+	for i, img := range other.Images {
+		if img.Split == Train {
+			trained[sha256.Sum256(other.Pixels(i))] = true
+		}
+	}
+	for i, img := range p.Images {
+		if img.Split != Train && trained[sha256.Sum256(p.Pixels(i))] {
+			n++
+		}
+	}
+	return n
+}
+
 // Verify reads every pixel and compares them with the manifest's digest.
 func (p *Pack) Verify() error {
 	if got := digestOf(p.pixels); got != p.Manifest.Pixels {

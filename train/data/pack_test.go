@@ -306,6 +306,20 @@ func TestPack_InterruptedGoesOnToTheSameBytes(t *testing.T) {
 	}
 }
 
+func TestPack_CutOffWhileNamingGoesOn(t *testing.T) {
+	_, index := nihIndex(t, testChunk+3)
+	whole := t.TempDir()
+	packOf(t, PackOptions{Out: whole}, index)
+	dir := interrupted(t, index, testChunk+1)
+	if err := os.Rename(filepath.Join(dir, pixelsFile+partialSuffix), filepath.Join(dir, pixelsFile)); err != nil {
+		t.Fatal(err)
+	}
+	packOf(t, PackOptions{Out: dir}, index)
+	if diff := cmp.Diff(folder(t, whole), folder(t, dir)); diff != "" {
+		t.Errorf("the pack (-uninterrupted +resumed):\n%s", diff)
+	}
+}
+
 func readFile(t *testing.T, dir, name string) []byte {
 	t.Helper()
 	body, err := os.ReadFile(filepath.Join(dir, filepath.FromSlash(name)))

@@ -31,9 +31,13 @@ type Options struct {
 	Seed       uint64 // of the bootstrap
 	// OneView takes one view of every study, its first frontal one or, without any, its first; else all views are fused.
 	OneView bool
+	// Thresholds are the model's; nil tunes them on the validation studies, which are not needed otherwise.
+	Thresholds *metrics.Thresholds
+	// Calibration corrects the fused probabilities, as the server does; the zero value leaves them.
+	Calibration fuse.Calibration
 }
 
-// Evaluate tunes thresholds on the validation studies and reports on the test studies. Errors name rows by number, not by
+// Evaluate reports on the test studies, at the model's thresholds or at those tuned on the validation studies. Errors name rows by number, not by
 // patient or study.
 func Evaluate(val, test []Prediction, opts Options) (Report, error) {
 	if _, err := fuse.ParseRule(string(opts.Rule)); err != nil {
@@ -42,9 +46,12 @@ func Evaluate(val, test []Prediction, opts Options) (Report, error) {
 	if opts.Replicates < 0 {
 		return Report{}, fmt.Errorf("evaluate: %d bootstrap replicates: want 0 or more", opts.Replicates)
 	}
-	valTable, _, err := fuseAll(val, opts)
-	if err != nil {
-		return Report{}, fmt.Errorf("evaluate: validation: %w", err)
+	var valTable *metrics.Table
+	if opts.Thresholds == nil {
+		var err error
+		if valTable, _, err = fuseAll(val, opts); err != nil {
+			return Report{}, fmt.Errorf("evaluate: validation: %w", err)
+		}
 	}
 	testTable, groups, err := fuseAll(test, opts)
 	if err != nil {
@@ -156,7 +163,11 @@ func fuseStudy(p Prediction, opts Options) (metrics.Row, []ViewPrediction, error
 			return row, nil, fmt.Errorf("view %d has a logit that is not a finite number", v)
 		}
 	}
-	for l, q := range fuse.Fuse(opts.Rule, logits) {
+	fused := fuse.Fuse(opts.Rule, logits)
+	if opts.Calibration.Kind != "" {
+		fused = opts.Calibration.Apply(fused, len(used))
+	}
+	for l, q := range fused {
 		row.Scores[l] = float64(q)
 	}
 	return row, used, nil

@@ -1,21 +1,14 @@
 package eval
 
 import (
-	"encoding/json"
-	"fmt"
-
 	"github.com/mvmae/mvmae/model"
 	"github.com/mvmae/mvmae/model/fuse"
 	"github.com/mvmae/mvmae/model/metrics"
 )
 
-// SchemaVersion is the version of Report's JSON.
-const SchemaVersion = 1
-
 // Report is the evaluation of one model on one test set. A metric that the data do not define is null, and left out of
 // the macro means.
 type Report struct {
-	SchemaVersion int           `json:"schema_version"`
 	Fusion        fuse.Rule     `json:"fusion"`
 	ViewsPerStudy string        `json:"views_per_study"` // "all" or "one"
 	Bootstrap     Bootstrap     `json:"bootstrap"`
@@ -40,7 +33,8 @@ type Split struct {
 	Patients int `json:"patients"`
 }
 
-// Validation is the set that thresholds were tuned on, with the score that models are selected by.
+// Validation is the set that thresholds were tuned on, with the score that models are selected by. It is empty where the
+// thresholds are those of a model.
 type Validation struct {
 	Split
 	MacroAUROC metrics.Value `json:"macro_auroc"`
@@ -84,16 +78,21 @@ type ViewsReport struct {
 }
 
 func newReport(val, test *metrics.Table, byViews []ViewsReport, opts Options) Report {
-	thresholds, tuned := val.TuneThresholds()
+	var thresholds metrics.Thresholds
+	var tuned [model.NumLabels]bool
+	var validation Validation
+	if opts.Thresholds != nil {
+		thresholds = *opts.Thresholds
+	} else {
+		thresholds, tuned = val.TuneThresholds()
+		validation = Validation{Split: splitOf(val), MacroAUROC: metrics.Value(val.Measure(thresholds)[metrics.Macro][metrics.AUROC])}
+	}
 	estimates := test.Bootstrap(thresholds, metrics.Resampling{Replicates: opts.Replicates, Seed: opts.Seed})
 	macro := estimates[metrics.Macro]
 	r := Report{
-		SchemaVersion: SchemaVersion, Fusion: opts.Rule, ViewsPerStudy: "all",
-		Bootstrap: Bootstrap{Unit: "patient", Level: metrics.Level, Replicates: opts.Replicates, Seed: opts.Seed},
-		Validation: Validation{
-			Split: splitOf(val), MacroAUROC: metrics.Value(val.Measure(thresholds)[metrics.Macro][metrics.AUROC]),
-		},
-		Test: splitOf(test),
+		Fusion: opts.Rule, ViewsPerStudy: "all",
+		Bootstrap:  Bootstrap{Unit: "patient", Level: metrics.Level, Replicates: opts.Replicates, Seed: opts.Seed},
+		Validation: validation, Test: splitOf(test),
 		Macro: MacroReport{
 			Labels: defined(&estimates, metrics.AUROC), Scores: scoresOf(macro),
 			F1LabelsWithPositives: macro[metrics.F1LabelsWithPositives], PooledECE: macro[metrics.PooledECE],
@@ -139,13 +138,4 @@ func (r Report) Thresholds() (t metrics.Thresholds) {
 		t[l] = r.Labels[l].Threshold
 	}
 	return t
-}
-
-// JSON returns the report as one indented document.
-func (r Report) JSON() ([]byte, error) {
-	doc, err := json.MarshalIndent(r, "", "  ")
-	if err != nil {
-		return nil, fmt.Errorf("write the report: %w", err)
-	}
-	return append(doc, '\n'), nil
 }

@@ -17,8 +17,12 @@ const (
 func (r Report) Table() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Test: %d studies of %d patients, %s views fused by %s.\n", r.Test.Studies, r.Test.Patients, r.ViewsPerStudy, r.Fusion)
-	fmt.Fprintf(&b, "Validation: %d studies of %d patients; thresholds were tuned there (macro AUROC %v).\n",
-		r.Validation.Studies, r.Validation.Patients, r.Validation.MacroAUROC)
+	if r.Validation.Studies == 0 {
+		b.WriteString("Thresholds are those of the model.\n")
+	} else {
+		fmt.Fprintf(&b, "Validation: %d studies of %d patients; thresholds were tuned there (macro AUROC %v).\n",
+			r.Validation.Studies, r.Validation.Patients, r.Validation.MacroAUROC)
+	}
 	if r.Bootstrap.Replicates > 0 {
 		fmt.Fprintf(&b, "Brackets: %g %% intervals, %d bootstrap replicates over patients.\n", 100*r.Bootstrap.Level, r.Bootstrap.Replicates)
 	}
@@ -34,7 +38,7 @@ func (r Report) Table() string {
 		fmt.Fprintf(&b, tableRow, l.Label, l.Studies, l.Positives, l.AUROC, l.AveragePrecision, l.F1.Value, l.F1Tuned.Value,
 			l.Threshold, mark, l.Brier.Value, l.ECE.Value)
 	}
-	if untuned {
+	if untuned && r.Validation.Studies > 0 {
 		b.WriteString("* no positive in validation: the threshold is not tuned\n")
 	}
 	r.writeMacro(&b)

@@ -1,0 +1,296 @@
+package train
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"math"
+	"math/rand/v2"
+	"time"
+
+	"github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/core/tensors"
+	gomodel "github.com/gomlx/gomlx/ml/model"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/mvmae/mvmae/internal/hint"
+	"github.com/mvmae/mvmae/model"
+	"github.com/mvmae/mvmae/train/data"
+)
+
+// task is what a run trains: masked pretraining (pretrain.go) or a classifier (finetune.go). The rest is the loop's, below:
+// batches, augmentation, optimiser, metrics, checkpoints.
+type task interface {
+	// inputs are the graph inputs of a batch that only this task has. Random ones are drawn from rng.
+	inputs(rng *rand.Rand, b hostBatch) []any
+	// loss builds the forward pass on a batch of augmented images; own are the nodes of inputs.
+	loss(o graphOps, b graphBatch, own []node) losses
+	// rates are the learning rate of the step after done, and beta, the weight of the alignment loss.
+	rates(done int) (lr, beta float64)
+	// score judges the parameters at the end of an epoch, more being better. A task without a score gives NaN; with one,
+	// the loop keeps the parameters of the best epoch.
+	score(ctx context.Context) (float64, error)
+}
+
+// graphBatch are the graph inputs that every task's batches have.
+type graphBatch struct {
+	image node // [V,S,S] in [0,1], augmented
+	view  node // [V] int32
+	study node // [V,V]: 1 where view image v (column) belongs to study g (row); unused rows and columns are zero
+	beta  node // []
+}
+
+// loop is the state of a run in training.
+type loop struct {
+	task   task
+	run    *Run
+	spec   model.Spec
+	params []model.Param
+	optim  OptimConfig
+	scale  func(model.Param) float64 // factor on each parameter's learning rate; nil for 1
+	loader *loader
+	store  *gomodel.Store
+	exec   *gomodel.Exec
+
+	epochs float64
+	steps  int           // of the whole run
+	done   int           // steps
+	scored int           // step after which the last score was taken
+	best   model.Tensors // parameters of the best score, under their names with bestPrefix
+	score  float64       // the best score, -Inf before the first
+}
+
+// bestPrefix stands before the names of the best epoch's parameters in a checkpoint.
+const bestPrefix = "best."
+
+// newLoop prepares the loop of a run over some studies. restore, compile and fit follow, in this order.
+func newLoop(run *Run, pack *data.Pack, spec model.Spec, params []model.Param, epochs float64, optim OptimConfig, views int, studies []int) (*loop, error) {
+	l := &loop{run: run, spec: spec, params: params, optim: optim, epochs: epochs, score: math.Inf(-1)}
+	var err error
+	if l.loader, err = newLoader(run.Config, views, pack, studies); err != nil {
+		return nil, err
+	}
+	l.steps = max(int(math.Round(epochs*float64(l.loader.places)/float64(views))), 1)
+	return l, nil
+}
+
+// restore loads the run's last checkpoint, or the values of first if it has none.
+func (l *loop) restore(first model.Tensors) error {
+	if err := l.run.sweep(); err != nil {
+		return err
+	}
+	last, err := l.run.loadCheckpoint()
+	if err != nil {
+		return err
+	}
+	if last.tensors == nil {
+		last.tensors = first
+	}
+	if l.store, err = newStore(l.params, last.tensors); err != nil {
+		return fmt.Errorf("checkpoint of %s: %w", l.run.Dir, err)
+	}
+	addMoments(l.store, l.params, last.tensors)
+	if last.scored > 0 {
+		l.scored, l.score, l.best = last.scored, last.score, model.Tensors{}
+		for _, p := range l.params {
+			l.best[bestPrefix+p.Name] = last.tensors[bestPrefix+p.Name]
+		}
+	}
+	l.done = last.step
+	l.loader.skip(l.done)
+	return nil
+}
+
+// compile prepares the step of a task. XLA compiles it at the first call.
+func (l *loop) compile(dev *Device, t task) (err error) {
+	l.task = t
+	l.exec, err = gomodel.NewExec(dev.Backend, l.store, l.build)
+	return err
+}
+
+// cosine is the learning rate that warms up and decays per step.
+func (l *loop) cosine() Schedule {
+	return Schedule{
+		Decay: "cosine", Base: l.baseLR(), Floor: l.optim.MinLR,
+		Warmup: int(math.Round(l.optim.WarmupEpochs * float64(l.steps) / l.epochs)), Steps: l.steps,
+	}
+}
+
+// baseLR is the learning rate for the run's batches.
+func (l *loop) baseLR() float64 { return l.optim.BaseLR * l.loader.studiesPerBatch() / 256 }
+
+// epoch is the number of whole epochs in some steps; the last step ends the last one.
+func (l *loop) epoch(steps int) int {
+	return int(float64(steps)/float64(l.steps)*l.epochs + 1e-9)
+}
+
+// fit trains from the checkpoint to the end: report is called after every step. When ctx ends, the step at hand is
+// finished, a checkpoint is left and the error wraps ErrInterrupted.
+func (l *loop) fit(ctx context.Context, report func(Status)) error {
+	log, err := l.run.openMetrics(l.done)
+	if err != nil {
+		return err
+	}
+	defer log.close()
+	if l.scored < l.done && l.epochEnded() { // stopped between the last step of an epoch and its score
+		if err := l.takeScore(ctx, &StepMetrics{}); err != nil {
+			return err
+		}
+	}
+	batches, stop := l.load(ctx)
+	defer stop()
+
+	saved, mean := time.Now(), newMean()
+	for batch := range batches {
+		m, err := l.step(batch)
+		if err != nil {
+			return err
+		}
+		line, full := mean.add(m, batch.views)
+		if l.epochEnded() {
+			if err := l.takeScore(ctx, &line); err != nil {
+				return err
+			}
+			full = full || line.Score != nil
+		}
+		if full || l.done == l.steps {
+			if err := log.append(line); err != nil {
+				return err
+			}
+			mean = newMean()
+		}
+		report(Status{Steps: l.steps, BatchViews: l.loader.views, StepMetrics: line})
+
+		interrupted := ctx.Err() != nil && l.done < l.steps
+		if l.done == l.steps || interrupted || time.Since(saved).Minutes() >= l.run.Config.Checkpoint.Minutes {
+			if err := l.save(); err != nil {
+				return err
+			}
+			saved = time.Now()
+		}
+		if interrupted {
+			return l.interrupted()
+		}
+	}
+	return nil
+}
+
+// load makes batches while the device computes. The caller calls stop when it wants no more.
+func (l *loop) load(ctx context.Context) (batches chan hostBatch, stop func()) {
+	loading, ctxLoad := errgroup.WithContext(context.WithoutCancel(ctx))
+	ctxLoad, cancel := context.WithCancel(ctxLoad)
+	batches = make(chan hostBatch, 2)
+	first := l.done
+	loading.Go(func() error {
+		defer close(batches)
+		for step := first; step < l.steps; step++ {
+			select {
+			case batches <- l.loader.batch(step, l.task):
+			case <-ctxLoad.Done():
+				return nil
+			}
+		}
+		return nil
+	})
+	return batches, func() {
+		cancel()
+		loading.Wait()
+	}
+}
+
+func (l *loop) interrupted() error {
+	return hint.Wrap(fmt.Errorf("%w at step %d of %d", ErrInterrupted, l.done, l.steps), `go on with "mvmae-train resume %s"`, l.run.Dir)
+}
+
+// build is the graph of one step: augmentation, forward pass, losses, gradients, AdamW.
+func (l *loop) build(_ *gomodel.Scope, in []node) []node {
+	o := graphOps{store: l.store, g: in[0].Graph()}
+	stored, draws, view, study := in[0], in[1], in[2], in[3]
+	own, scalars := in[4:len(in)-1], in[len(in)-1]
+	b := graphBatch{image: augment(stored, draws, l.spec.ImageSize), view: view, study: study}
+	b.beta = graph.Reshape(graph.Slice(scalars, graph.AxisRange(3, 4)))
+	loss := l.task.loss(o, b, own)
+	out := []node{loss.total, l.optim.update(o, l.params, l.scale, loss.total, scalars)}
+	if loss.reconstruction != nil {
+		out = append(out, loss.reconstruction, loss.alignment)
+	}
+	return out
+}
+
+// step runs one optimiser step and returns its metrics.
+func (l *loop) step(b hostBatch) (StepMetrics, error) {
+	start := time.Now()
+	lr, beta := l.task.rates(l.done)
+	s := l.optim.stepScalars(lr, l.done+1)
+	scalars := tensors.FromFlatDataAndDimensions([]float32{s[0], s[1], s[2], float32(beta)}, 4)
+	inputs := append(b.inputs, scalars)
+	defer finalize(inputs)
+	out, err := l.exec.Call(inputs...)
+	if err != nil {
+		return StepMetrics{}, fmt.Errorf("step %d: %w", l.done+1, err)
+	}
+	l.done++
+	m := StepMetrics{Step: l.done, Epoch: float64(l.done) / float64(l.steps) * l.epochs, Beta: beta, LR: lr}
+	for i, value := range []*float64{&m.Loss, &m.GradNorm, &m.Reconstruction, &m.Alignment}[:len(out)] {
+		*value = float64(tensors.ToScalar[float32](out[i]))
+		out[i].FinalizeAll()
+	}
+	m.ImagesPerSec = float64(b.views) / time.Since(start).Seconds()
+	if bad := notFinite(m); bad != "" {
+		return m, &DivergedError{Step: l.done, Detail: fmt.Sprintf("%s is not finite (learning rate %.3g, beta %.3g, loss %v, gradient norm %v, %d studies from %q)",
+			bad, lr, beta, m.Loss, m.GradNorm, len(b.studies), l.loader.name(b.studies[0]))}
+	}
+	return m, nil
+}
+
+// epochEnded reports whether the last step was the last of an epoch.
+func (l *loop) epochEnded() bool {
+	return l.done > 0 && l.epoch(l.done) > l.epoch(l.done-1) || l.done == l.steps
+}
+
+// takeScore judges the parameters and keeps them if they are the best so far. If ctx ends before the task is done with it, a
+// checkpoint is left from which the run will score first.
+func (l *loop) takeScore(ctx context.Context, m *StepMetrics) error {
+	score, err := l.task.score(ctx)
+	if err != nil && ctx.Err() != nil {
+		return errors.Join(l.save(), l.interrupted())
+	}
+	if err != nil || math.IsNaN(score) {
+		return err
+	}
+	l.scored, m.Score = l.done, &score
+	if score > l.score {
+		values, err := readVariables(l.store, l.params, "")
+		if err != nil {
+			return err
+		}
+		l.score, l.best = score, model.Tensors{}
+		for name, t := range values {
+			l.best[bestPrefix+name] = t
+		}
+	}
+	return nil
+}
+
+// save leaves a checkpoint.
+func (l *loop) save() error {
+	all := maps.Clone(l.best)
+	if all == nil {
+		all = model.Tensors{}
+	}
+	for _, prefix := range []string{"", firstMoment, secondMoment} {
+		part, err := readVariables(l.store, l.params, prefix)
+		if err != nil {
+			return fmt.Errorf("checkpoint at step %d: %w", l.done, err)
+		}
+		maps.Copy(all, part)
+	}
+	if err := l.run.saveCheckpoint(checkpoint{l.done, l.scored, l.score, all}); err != nil {
+		return hint.Wrap(fmt.Errorf("checkpoint at step %d: %w", l.done, err),
+			`an older checkpoint, if there was one, is still whole: go on with "mvmae-train resume %s"`, l.run.Dir)
+	}
+	slog.Debug("checkpoint written", "step", l.done, "of", l.steps)
+	return nil
+}

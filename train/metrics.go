@@ -1,0 +1,102 @@
+package train
+
+import (
+	"errors"
+	"fmt"
+	"math"
+)
+
+// ErrInterrupted says that a run stopped because its context ended. A checkpoint is left to resume from.
+var ErrInterrupted = errors.New("interrupted")
+
+// DivergedError says that a loss became NaN or infinite, and where.
+type DivergedError struct {
+	Step   int
+	Detail string
+}
+
+func (e *DivergedError) Error() string {
+	return fmt.Sprintf("diverged at step %d: %s", e.Step, e.Detail)
+}
+
+// ExitCode is that of a diverged run.
+func (e *DivergedError) ExitCode() int { return 5 }
+
+// Hint returns the cure.
+func (e *DivergedError) Hint() string {
+	return "begin another run with a lower --set optim.base_lr, or with --set optim.clip_norm=1"
+}
+
+// Status is what a step reports: see Pretrain and Finetune.
+type Status struct {
+	Steps      int // of the whole run
+	BatchViews int // places of a batch
+	StepMetrics
+}
+
+// StepMetrics is a line of metrics.jsonl: means over the steps since the line before.
+type StepMetrics struct {
+	Step           int     `json:"step"`
+	Epoch          float64 `json:"epoch"`
+	Loss           float64 `json:"loss"`
+	Reconstruction float64 `json:"reconstruction,omitempty"` // this and the next two in pretraining only
+	Alignment      float64 `json:"alignment,omitempty"`
+	Beta           float64 `json:"beta,omitempty"`
+	LR             float64 `json:"lr"`
+	GradNorm       float64 `json:"grad_norm"`
+	ImagesPerSec   float64 `json:"images_per_sec"` // view images, empty places not counted
+	// Score is the macro AUROC on validation, at the end of an epoch of a classifier.
+	Score *float64 `json:"validation_macro_auroc,omitempty"`
+}
+
+// logEvery is the number of steps between lines of metrics.jsonl.
+const logEvery = 10
+
+// notFinite names the first metric that is NaN or infinite.
+func notFinite(m StepMetrics) string {
+	for _, v := range []struct {
+		name  string
+		value float64
+	}{{"reconstruction loss", m.Reconstruction}, {"alignment loss", m.Alignment}, {"loss", m.Loss}, {"gradient norm", m.GradNorm}} {
+		if math.IsNaN(v.value) || math.IsInf(v.value, 0) {
+			return v.name
+		}
+	}
+	return ""
+}
+
+// meanMetrics gathers steps for one line of metrics.jsonl.
+type meanMetrics struct {
+	sum     StepMetrics
+	n       int
+	views   int
+	seconds float64
+}
+
+func newMean() *meanMetrics { return &meanMetrics{} }
+
+// add returns the mean so far, and whether it is due for the log.
+func (a *meanMetrics) add(m StepMetrics, views int) (StepMetrics, bool) {
+	a.n++
+	a.views += views
+	a.seconds += float64(views) / m.ImagesPerSec
+	a.sum.Loss += m.Loss
+	a.sum.Reconstruction += m.Reconstruction
+	a.sum.Alignment += m.Alignment
+	a.sum.GradNorm += m.GradNorm
+	n := float64(a.n)
+	m.Loss, m.Reconstruction, m.Alignment, m.GradNorm = a.sum.Loss/n, a.sum.Reconstruction/n, a.sum.Alignment/n, a.sum.GradNorm/n
+	m.ImagesPerSec = float64(a.views) / a.seconds
+	return m, m.Step%logEvery == 0
+}
+
+// recoverGraph turns a panic with an error, which is how graph building reports, into that error.
+func recoverGraph(err *error) {
+	if r := recover(); r != nil {
+		e, ok := r.(error)
+		if !ok {
+			panic(r)
+		}
+		*err = fmt.Errorf("build graph: %w", e)
+	}
+}
