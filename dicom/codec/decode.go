@@ -43,6 +43,12 @@ func (d Decoders) Decode(p *dicom.Pixels) (*Plane, error) {
 
 // own is the table of this package's decoders.
 func own(transferSyntaxUID string) Decoder {
+	switch transferSyntaxUID {
+	case dicom.RLELossless:
+		return decodeRLE
+	case dicom.JPEGBaseline, dicom.JPEGExtended, dicom.JPEGLossless, dicom.JPEGLosslessSV1:
+		return decodeJPEG
+	}
 	return nil
 }
 
