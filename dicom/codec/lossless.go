@@ -49,7 +49,7 @@ func (s *jpegStream) losslessScan(sc jpegScan, src []byte) (rest []byte, err err
 		}
 		ok := s.entropy.differences(sc.dc, line)
 		switch {
-		case s.entropy.overrun():
+		case s.entropy.overrun(ok):
 			return nil, endOfStream("its scan")
 		case !ok:
 			return nil, malformed("a code that is in no Huffman table")
