@@ -28,6 +28,8 @@ type Config struct {
 	Seed       uint64  `toml:"seed"`
 	Epochs     float64 `toml:"epochs"`      // passes over the training studies
 	BatchViews int     `toml:"batch_views"` // view images of a batch: its one shape
+	Accumulate int     `toml:"accumulate"`  // batches whose gradients make one step, in every training but a probe's
+	Compute    string  `toml:"compute"`     // of a training step's matrix products: float32, or bfloat16
 
 	Mask       MaskConfig       `toml:"mask"`
 	Loss       LossConfig       `toml:"loss"`
@@ -90,7 +92,7 @@ type FinetuneConfig struct {
 // Default is recipe "paper".
 func Default() Config {
 	return Config{
-		Recipe: "paper", Clean: true, Method: "mvmae", Preset: "base", Seed: 1, Epochs: 800, BatchViews: 256,
+		Recipe: "paper", Clean: true, Method: "mvmae", Preset: "base", Seed: 1, Epochs: 800, BatchViews: 256, Accumulate: 1, Compute: "float32",
 		Mask: MaskConfig{Ratio: 0.9},
 		Loss: LossConfig{Beta: 1},
 		Optim: OptimConfig{
@@ -165,6 +167,8 @@ func (c Config) Validate() error {
 	}
 	check(c.Epochs > 0, "epochs", c.Epochs, "more than 0")
 	check(c.BatchViews >= 1 && c.BatchViews <= 1<<16, "batch_views", c.BatchViews, "1 to 65536")
+	check(c.Accumulate >= 1 && c.Accumulate <= 1<<16, "accumulate", c.Accumulate, "1 to 65536")
+	check(c.Compute == "float32" || c.Compute == "bfloat16", "compute", c.Compute, "float32 or bfloat16")
 	check(c.Mask.Ratio > 0 && c.Mask.Ratio < 1, "mask.ratio", c.Mask.Ratio, "between 0 and 1")
 	check(c.Loss.Beta >= 0, "loss.beta", c.Loss.Beta, "0 or more")
 	check(!c.padded() || c.BatchViews%Slots == 0, "batch_views", c.BatchViews, "a multiple of 3, the slots of a study, without clean")
