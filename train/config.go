@@ -20,15 +20,14 @@ import (
 type Config struct {
 	Recipe string `toml:"recipe"` // paper or code
 	// Clean leaves out of recipe "code" what is a mistake of the published program and not its method. Off, a study also
-	// takes all of its three slots, the empty ones as black images, as the program runs; their number is the only
-	// difference of the image losses.
+	// takes all of its three slots, the empty ones as black images; the image losses and their gradients stay the same.
 	Clean      bool    `toml:"clean"`
 	Method     string  `toml:"method"` // mvmae, or independent: the same without the alignment loss
 	Preset     string  `toml:"preset"`
 	Seed       uint64  `toml:"seed"`
 	Epochs     float64 `toml:"epochs"`      // passes over the training studies
 	BatchViews int     `toml:"batch_views"` // view images of a batch: its one shape
-	Accumulate int     `toml:"accumulate"`  // batches whose gradients make one step, in every training but a probe's
+	Accumulate int     `toml:"accumulate"`  // batches whose gradients make one step, in every training but that of a probe
 	Compute    string  `toml:"compute"`     // of a training step's matrix products: float32, or bfloat16
 
 	Mask       MaskConfig       `toml:"mask"`
