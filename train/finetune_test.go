@@ -22,8 +22,8 @@ import (
 // finetuneConfig is a run of seconds.
 func finetuneConfig() Config {
 	cfg := testConfig()
-	cfg.Finetune.Epochs, cfg.Finetune.BatchViews = 6, 12
-	cfg.Finetune.Optim.BaseLR, cfg.Finetune.Optim.WarmupEpochs = 0.05, 1
+	cfg.Finetune.Epochs, cfg.Finetune.BatchViews = 10, 12
+	cfg.Finetune.Optim.BaseLR, cfg.Finetune.Optim.WarmupEpochs = 0.3, 1
 	return cfg
 }
 
