@@ -22,14 +22,15 @@ import (
 type Config struct {
 	Recipe string `toml:"recipe"` // paper or code
 	// Clean leaves out of recipe "code" what is a mistake of the published program and not its method. Off, a study also
-	// takes all of its three slots, the empty ones as black images, as the program runs; their number is the only
-	// difference of the image losses.
+	// takes all of its three slots, the empty ones as black images; the image losses and their gradients stay the same.
 	Clean      bool    `toml:"clean"`
 	Method     string  `toml:"method"` // mvmae, or independent: the same without the alignment loss
 	Preset     string  `toml:"preset"`
 	Seed       uint64  `toml:"seed"`
 	Epochs     float64 `toml:"epochs"`      // passes over the training studies
 	BatchViews int     `toml:"batch_views"` // view images of a batch: its one shape
+	Accumulate int     `toml:"accumulate"`  // batches whose gradients make one step, in every training but that of a probe
+	Compute    string  `toml:"compute"`     // of a training step's matrix products: float32, or bfloat16
 
 	Mask       MaskConfig       `toml:"mask"`
 	Loss       LossConfig       `toml:"loss"`
@@ -92,7 +93,7 @@ type FinetuneConfig struct {
 // Default is recipe "paper".
 func Default() Config {
 	return Config{
-		Recipe: "paper", Clean: true, Method: "mvmae", Preset: "base", Seed: 1, Epochs: 800, BatchViews: 256,
+		Recipe: "paper", Clean: true, Method: "mvmae", Preset: "base", Seed: 1, Epochs: 800, BatchViews: 256, Accumulate: 1, Compute: "float32",
 		Mask: MaskConfig{Ratio: 0.9},
 		Loss: LossConfig{Beta: 1},
 		Optim: OptimConfig{
@@ -167,6 +168,8 @@ func (c Config) Validate() error {
 	}
 	check(c.Epochs > 0 && c.Epochs <= 1e6, "epochs", c.Epochs, "more than 0, at most 1e6")
 	check(c.BatchViews >= 1 && c.BatchViews <= 1<<16, "batch_views", c.BatchViews, "1 to 65536")
+	check(c.Accumulate >= 1 && c.Accumulate <= 1<<16, "accumulate", c.Accumulate, "1 to 65536")
+	check(c.Compute == "float32" || c.Compute == "bfloat16", "compute", c.Compute, "float32 or bfloat16")
 	check(c.Mask.Ratio > 0 && c.Mask.Ratio < 1, "mask.ratio", c.Mask.Ratio, "between 0 and 1")
 	check(c.Loss.Beta >= 0, "loss.beta", c.Loss.Beta, "0 or more")
 	check(!c.padded() || c.BatchViews%Slots == 0, "batch_views", c.BatchViews, "a multiple of 3, the slots of a study, without clean")

@@ -132,14 +132,15 @@ func layersAbove(p model.Param, depth int) int {
 func (t *finetuning) rates(done int) (lr, beta float64) { return t.rate.At(done), 0 }
 
 // inputs are target [V,14], weight [V,14] and drop [V,2*Depth]. Rows of the first two are view images in recipe "paper",
-// weighted so that a study counts once, and studies in recipe "code". Absent labels have weight 0.
-func (t *finetuning) inputs(rng *rand.Rand, b hostBatch) []any {
+// weighted so that a study counts once, and studies in recipe "code". Absent labels have weight 0; the loss is a mean by weight.
+func (t *finetuning) inputs(rng *rand.Rand, b hostBatch) (own []any, sum float64) {
 	v := len(b.places)
 	target, weight := make([]float32, v*model.NumLabels), make([]float32, v*model.NumLabels)
 	put := func(row, study int, share float32) {
 		y, known := targets(t.pack.Studies[b.studies[study]].Labels)
 		for l := range y {
 			target[row*model.NumLabels+l], weight[row*model.NumLabels+l] = y[l], known[l]*share
+			sum += float64(known[l] * share)
 		}
 	}
 	views := make([]int, len(b.studies))
@@ -167,7 +168,7 @@ func (t *finetuning) inputs(rng *rand.Rand, b hostBatch) []any {
 		tensors.FromFlatDataAndDimensions(target, v, model.NumLabels),
 		tensors.FromFlatDataAndDimensions(weight, v, model.NumLabels),
 		tensors.FromFlatDataAndDimensions(drop, v, 2*t.spec.Depth),
-	}
+	}, sum
 }
 
 // drawDrop appends one image's factors of its residual branches: 0 with a probability that grows evenly from 0 in the first

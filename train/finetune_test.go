@@ -1,10 +1,14 @@
 package train
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"math"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/gomlx/gomlx/core/graph"
@@ -18,8 +22,8 @@ import (
 // finetuneConfig is a run of seconds.
 func finetuneConfig() Config {
 	cfg := testConfig()
-	cfg.Finetune.Epochs, cfg.Finetune.BatchViews = 6, 12
-	cfg.Finetune.Optim.BaseLR, cfg.Finetune.Optim.WarmupEpochs = 0.05, 1
+	cfg.Finetune.Epochs, cfg.Finetune.BatchViews = 10, 12
+	cfg.Finetune.Optim.BaseLR, cfg.Finetune.Optim.WarmupEpochs = 0.3, 1
 	return cfg
 }
 
@@ -40,6 +44,18 @@ func TestFinetune_LearnsAndResumesBitForBit(t *testing.T) {
 	cfg := finetuneConfig()
 	whole := newRun(t, "supervised", "", pack, cfg)
 	want := finetuned(t, whole, pack)
+	log, err := os.ReadFile(filepath.Join(whole.Dir, metricsFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := bytes.Split(bytes.TrimSpace(log), []byte("\n"))
+	var first, end StepMetrics
+	if err := errors.Join(json.Unmarshal(lines[0], &first), json.Unmarshal(lines[len(lines)-1], &end)); err != nil {
+		t.Fatal(err)
+	}
+	if !(end.Loss < 0.95*first.Loss) || end.Score == nil {
+		t.Errorf("the loss went from %.3f to %.3f; last score %v", first.Loss, end.Loss, end.Score)
+	}
 
 	// Stopped while an epoch is scored: the resumed run must score it first.
 	stopped := newRun(t, "supervised", "", pack, cfg)
@@ -205,7 +221,10 @@ func TestFinetuning_LossIsMeanOverStudiesOfKnownLabels(t *testing.T) {
 			}
 		}
 		task := &finetuning{cfg: Config{Recipe: recipe}, pack: pack}
-		own := task.inputs(rng, b)
+		own, weight := task.inputs(rng, b)
+		if weight != known {
+			t.Errorf("%s: weight %v, want %v", recipe, weight, known)
+		}
 		study := make([]float32, 16)
 		study[0], study[1], study[4+2] = 1, 1, 1
 		exec, err := graph.NewExec(device(t).Backend, func(logits, study, target, weight node) node {

@@ -3,6 +3,7 @@ package train
 import (
 	"fmt"
 
+	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/layers/activation"
@@ -19,6 +20,7 @@ type node = *graph.Node
 type graphOps struct {
 	store *gomodel.Store
 	g     *graph.Graph
+	half  bool // matrix products take bfloat16 and add up in float32; all else is float32
 	drop  node // [B,R], a factor for each image's i-th residual branch; nil to add every branch as it is
 }
 
@@ -41,14 +43,14 @@ func (o graphOps) Linear(x node, weight, bias string) node {
 	if bias != "" {
 		b = o.Param(bias)
 	}
-	return linear(x, o.Param(weight), b)
+	return o.linear(x, o.Param(weight), b)
 }
 
 // linear is x [..., in] times w [out, in] transposed, plus b [out] if there is one.
-func linear(x, w, b node) node {
+func (o graphOps) linear(x, w, b node) node {
 	dims := x.Shape().Dimensions
 	rows := graph.Reshape(x, -1, dims[len(dims)-1])
-	y := graph.DotGeneral(rows, []int{1}, nil, w, []int{1}, nil)
+	y := o.product(rows, w, func(x, w node) node { return graph.DotGeneral(x, []int{1}, nil, w, []int{1}, nil) })
 	if b != nil {
 		y = graph.Add(y, graph.ExpandLeftToRank(b, 2))
 	}
@@ -63,7 +65,7 @@ func (o graphOps) QKV(x node, weight, bias string, heads int) (q, k, v node) {
 	batch, tokens, width := x.Shape().Dim(0), x.Shape().Dim(1), x.Shape().Dim(2)
 	third := func(i int) node {
 		rows := graph.AxisRange(i*width, (i+1)*width)
-		y := linear(x, graph.Slice(w, rows), graph.Slice(b, rows))
+		y := o.linear(x, graph.Slice(w, rows), graph.Slice(b, rows))
 		return graph.TransposeAllAxes(graph.Reshape(y, batch, tokens, heads, width/heads), 0, 2, 1, 3)
 	}
 	return third(0), third(1), third(2)
@@ -81,12 +83,21 @@ func (o graphOps) LayerNorm(x node, name string, eps float64) node {
 
 func (o graphOps) GELU(x node) node                   { return activation.Gelu(x) }
 func (o graphOps) Softmax(x node) node                { return graph.Softmax(x, -1) }
-func (o graphOps) MatMul(a, b node) node              { return graph.MatMul(a, b) }
+func (o graphOps) MatMul(a, b node) node              { return o.product(a, b, graph.MatMul) }
 func (o graphOps) MeanTokens(x node) node             { return graph.ReduceMean(x, 1) }
 func (o graphOps) Transpose(x node, perm ...int) node { return graph.TransposeAllAxes(x, perm...) }
 func (o graphOps) Concat(a, b node) node              { return graph.Concatenate([]node{a, b}, 1) }
 func (o graphOps) Slice(x node, from, to int) node {
 	return graph.Slice(x, graph.AxisRange(), graph.AxisRange(from, to))
+}
+
+// product multiplies in the type of the run's compute; GoMLX adds up products of bfloat16 in float32.
+func (o graphOps) product(a, b node, multiply func(a, b node) node) node {
+	if !o.half {
+		return multiply(a, b)
+	}
+	to := func(t dtypes.DType, x node) node { return graph.ConvertDType(x, t) }
+	return to(dtypes.Float32, multiply(to(dtypes.BFloat16, a), to(dtypes.BFloat16, b)))
 }
 
 func (o graphOps) Add(a, b node) node {

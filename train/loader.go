@@ -27,6 +27,7 @@ type hostBatch struct {
 	studies []int   // one a row of the study matrix, as indexes into pack.Studies
 	places  []place // one a view image; those of a study lie side by side
 	views   int     // places that are not empty
+	weight  float64 // how much its mean loss counts among the batches of a step
 	inputs  []any   // stored [V,256,256], draws [V,numDraws], view [V], study [V,V], then the task's own
 }
 
@@ -63,12 +64,12 @@ func (l *loader) name(study int) string {
 	return data.Hashed(l.pack.Studies[study].Dataset, l.pack.Studies[study].ID)
 }
 
-// studiesPerBatch is the mean number of studies of a batch.
-func (l *loader) studiesPerBatch() float64 {
-	return float64(l.views) * float64(len(l.studies)) / float64(l.places)
+// studiesPerStep is the mean number of studies of a step's batches.
+func (l *loader) studiesPerStep() float64 {
+	return float64(l.cfg.Accumulate*l.views) * float64(len(l.studies)) / float64(l.places)
 }
 
-// skip passes over the batches of n steps.
+// skip passes over n batches.
 func (l *loader) skip(n int) {
 	for range n {
 		l.packer.next()
@@ -104,9 +105,9 @@ func (l *loader) deal(rng *rand.Rand) hostBatch {
 	return b
 }
 
-// batch makes the batch of a step for a task. Steps must be asked for in order.
-func (l *loader) batch(step int, t task) hostBatch {
-	rng := newRand(l.cfg.Seed, streamDraws, step)
+// batch makes a task's batch of a number. They must be asked for in order.
+func (l *loader) batch(number int, t task) hostBatch {
+	rng := newRand(l.cfg.Seed, streamDraws, number)
 	b := l.deal(rng)
 	v := l.views
 	stored := make([]uint8, v*cxr.StoredSize*cxr.StoredSize)
@@ -123,11 +124,13 @@ func (l *loader) batch(step int, t task) hostBatch {
 		view[i] = int32(l.pack.Images[p.image].View)
 		study[p.row*v+i] = 1
 	}
+	own, weight := t.inputs(rng, b)
+	b.weight = weight
 	b.inputs = append([]any{
 		tensors.FromFlatDataAndDimensions(stored, v, cxr.StoredSize, cxr.StoredSize),
 		tensors.FromFlatDataAndDimensions(draws, v, numDraws),
 		tensors.FromFlatDataAndDimensions(view, v),
 		tensors.FromFlatDataAndDimensions(study, v, v),
-	}, t.inputs(rng, b)...)
+	}, own...)
 	return b
 }

@@ -83,7 +83,7 @@ func TestPretraining_MasksAreOneAStudyOrOneAView(t *testing.T) {
 	b := hostBatch{studies: []int{0, 1}, places: []place{{0, 0}, {1, 0}, {2, 1}, {-1, -1}}}
 	for _, cfg := range []Config{Default(), Code()} {
 		p := &pretraining{cfg: cfg, spec: spec}
-		in := p.inputs(rand.New(rand.NewPCG(1, 2)), b)
+		in, _ := p.inputs(rand.New(rand.NewPCG(1, 2)), b)
 		keep, err := tensors.CopyFlatData[int32](in[0].(*tensors.Tensor))
 		if err != nil {
 			t.Fatal(err)

@@ -23,8 +23,9 @@ import (
 // task is what a run trains: masked pretraining (pretrain.go) or a classifier (finetune.go). The rest is the loop's, below:
 // batches, augmentation, optimiser, metrics, checkpoints.
 type task interface {
-	// inputs are the graph inputs of a batch that only this task has. Random ones are drawn from rng.
-	inputs(rng *rand.Rand, b hostBatch) []any
+	// inputs are the graph inputs of a batch that only this task has, random ones drawn from rng; weight is how much there
+	// is that the batch's loss is a mean over.
+	inputs(rng *rand.Rand, b hostBatch) (own []any, weight float64)
 	// loss builds the forward pass on a batch of augmented images; own are the nodes of inputs.
 	loss(o graphOps, b graphBatch, own []node) losses
 	// rates are the learning rate of the step after done, and beta, the weight of the alignment loss.
@@ -53,6 +54,7 @@ type loop struct {
 	loader *loader
 	store  *gomodel.Store
 	exec   *gomodel.Exec
+	shards *shards // nil on one device
 
 	epochs float64
 	steps  int           // of the whole run
@@ -72,7 +74,7 @@ func newLoop(run *Run, pack *data.Pack, spec model.Spec, params []model.Param, e
 	if l.loader, err = newLoader(run.Config, views, pack, studies); err != nil {
 		return nil, err
 	}
-	l.steps = max(int(math.Round(epochs*float64(l.loader.places)/float64(views))), 1)
+	l.steps = max(int(math.Round(epochs*float64(l.loader.places)/float64(run.Config.Accumulate*views))), 1)
 	return l, nil
 }
 
@@ -98,15 +100,20 @@ func (l *loop) restore(first model.Tensors) error {
 			l.best[bestPrefix+p.Name] = last.tensors[bestPrefix+p.Name]
 		}
 	}
+	if l.run.Config.Accumulate > 1 {
+		addGradientSums(l.store, l.params)
+	}
 	l.done = last.step
-	l.loader.skip(l.done)
+	l.loader.skip(l.done * l.run.Config.Accumulate)
 	return nil
 }
 
 // compile prepares the step of a task. XLA compiles it at the first call.
 func (l *loop) compile(dev *Device, t task) (err error) {
 	l.task = t
-	l.exec, err = gomodel.NewExec(dev.Backend, l.store, l.build)
+	if l.exec, err = gomodel.NewExec(dev.Backend, l.store, l.build); err == nil && dev.Count > 1 {
+		l.shards, err = spreadOver(dev.Count, l.exec, l.loader.views)
+	}
 	return err
 }
 
@@ -119,7 +126,7 @@ func (l *loop) cosine() Schedule {
 }
 
 // baseLR is the learning rate for the run's batches.
-func (l *loop) baseLR() float64 { return l.optim.BaseLR * l.loader.studiesPerBatch() / 256 }
+func (l *loop) baseLR() float64 { return l.optim.BaseLR * l.loader.studiesPerStep() / 256 }
 
 // epoch is the number of whole epochs in some steps; the last step ends the last one.
 func (l *loop) epoch(steps int) int {
@@ -143,12 +150,12 @@ func (l *loop) fit(ctx context.Context, report func(Status)) error {
 	defer stop()
 
 	saved, mean := time.Now(), newMean()
-	for batch := range batches {
-		m, err := l.step(batch)
+	for step := range batches {
+		m, views, err := l.step(step)
 		if err != nil {
 			return err
 		}
-		line, full := mean.add(m, batch.views)
+		line, full := mean.add(m, views)
 		if l.epochEnded() {
 			if err := l.takeScore(ctx, &line); err != nil {
 				return err
@@ -161,7 +168,7 @@ func (l *loop) fit(ctx context.Context, report func(Status)) error {
 			}
 			mean = newMean()
 		}
-		report(Status{Steps: l.steps, BatchViews: l.loader.views, StepMetrics: line})
+		report(Status{Steps: l.steps, BatchViews: l.run.Config.Accumulate * l.loader.views, StepMetrics: line})
 
 		interrupted := ctx.Err() != nil && l.done < l.steps
 		if l.done == l.steps || interrupted || time.Since(saved).Minutes() >= l.run.Config.Checkpoint.Minutes {
@@ -177,24 +184,28 @@ func (l *loop) fit(ctx context.Context, report func(Status)) error {
 	return nil
 }
 
-// load makes batches while the device computes. The caller calls stop when it wants no more.
-func (l *loop) load(ctx context.Context) (batches chan hostBatch, stop func()) {
+// load makes the batches of each step while the device computes. The caller calls stop when it wants no more.
+func (l *loop) load(ctx context.Context) (steps chan []hostBatch, stop func()) {
 	loading, ctxLoad := errgroup.WithContext(context.WithoutCancel(ctx))
 	ctxLoad, cancel := context.WithCancel(ctxLoad)
-	batches = make(chan hostBatch, 2)
-	first := l.done
+	steps = make(chan []hostBatch, 2)
+	first, n := l.done, l.run.Config.Accumulate
 	loading.Go(func() error {
-		defer close(batches)
+		defer close(steps)
 		for step := first; step < l.steps; step++ {
+			batches := make([]hostBatch, n)
+			for i := range batches {
+				batches[i] = l.loader.batch(step*n+i, l.task)
+			}
 			select {
-			case batches <- l.loader.batch(step, l.task):
+			case steps <- batches:
 			case <-ctxLoad.Done():
 				return nil
 			}
 		}
 		return nil
 	})
-	return batches, func() {
+	return steps, func() {
 		cancel()
 		loading.Wait()
 	}
@@ -204,45 +215,73 @@ func (l *loop) interrupted() error {
 	return hint.Wrap(fmt.Errorf("%w at step %d of %d", ErrInterrupted, l.done, l.steps), `go on with "mvmae-train resume %s"`, l.run.Dir)
 }
 
-// build is the graph of one step: augmentation, forward pass, losses, gradients, AdamW.
+// build is the graph of one batch: augmentation, forward pass, losses, gradients, AdamW.
 func (l *loop) build(_ *gomodel.Scope, in []node) []node {
-	o := graphOps{store: l.store, g: in[0].Graph()}
-	stored, draws, view, study := in[0], in[1], in[2], in[3]
-	own, scalars := in[4:len(in)-1], in[len(in)-1]
-	b := graphBatch{image: augment(stored, draws, l.spec.ImageSize), view: view, study: study}
-	b.beta = graph.Reshape(graph.Slice(scalars, graph.AxisRange(3, 4)))
-	loss := l.task.loss(o, b, own)
-	out := []node{loss.total, l.optim.update(o, l.params, l.scale, loss.total, scalars)}
+	cfg := l.run.Config
+	o := graphOps{store: l.store, g: in[0].Graph(), half: cfg.Compute == "bfloat16"}
+	scalars, stored, draws, view, study, own := in[0], in[1], in[2], in[3], in[4], in[5:] // scalars: see step
+	scalar := func(i int) node { return graph.Reshape(graph.Slice(scalars, graph.AxisRange(i, i+1))) }
+
+	loss := l.task.loss(o, graphBatch{augment(stored, draws, l.spec.ImageSize), view, study, scalar(3)}, own)
+	grads, last := gradients(o, l.params, loss.total), node(nil)
+	if cfg.Accumulate > 1 {
+		grads, last = accumulate(o, l.params, grads, scalar(4), scalar(5)), scalar(6)
+	}
+	out := []node{l.optim.apply(o, l.params, l.scale, grads, scalars, last), loss.total}
 	if loss.reconstruction != nil {
 		out = append(out, loss.reconstruction, loss.alignment)
 	}
 	return out
 }
 
-// step runs one optimiser step and returns its metrics.
-func (l *loop) step(b hostBatch) (StepMetrics, error) {
-	start := time.Now()
+// step runs one optimiser step on its batches, and returns its metrics and the number of view images.
+func (l *loop) step(batches []hostBatch) (m StepMetrics, views int, err error) {
+	start, total := time.Now(), 0.0
+	for _, b := range batches {
+		views, total = views+b.views, total+b.weight
+	}
 	lr, beta := l.task.rates(l.done)
-	s := l.optim.stepScalars(lr, l.done+1)
-	scalars := tensors.FromFlatDataAndDimensions([]float32{s[0], s[1], s[2], float32(beta)}, 4)
-	inputs := append(b.inputs, scalars)
-	defer finalize(inputs)
-	out, err := l.exec.Call(inputs...)
-	if err != nil {
-		return StepMetrics{}, fmt.Errorf("step %d: %w", l.done+1, err)
+	m = StepMetrics{Step: l.done + 1, Epoch: float64(l.done+1) / float64(l.steps) * l.epochs, Beta: beta, LR: lr}
+	for i, b := range batches {
+		share := 1.0 // of this batch in the step's mean
+		if total > 0 {
+			share = b.weight / total
+		}
+		s := l.optim.stepScalars(lr, m.Step)
+		scalars := []float32{s[0], s[1], s[2], float32(beta), float32(share), oneIf(i == 0), oneIf(i == len(batches)-1)}
+		inputs := append([]any{tensors.FromFlatDataAndDimensions(scalars, len(scalars))}, b.inputs...)
+		out, err := l.call(inputs)
+		if err != nil {
+			return m, views, fmt.Errorf("step %d: %w", m.Step, err)
+		}
+		m.GradNorm = float64(tensors.ToScalar[float32](out[0])) // of the sum so far
+		for j, value := range []*float64{&m.Loss, &m.Reconstruction, &m.Alignment}[:len(out)-1] {
+			*value += share * float64(tensors.ToScalar[float32](out[1+j]))
+		}
+		finalize(inputs)
+		finalize(out)
 	}
 	l.done++
-	m := StepMetrics{Step: l.done, Epoch: float64(l.done) / float64(l.steps) * l.epochs, Beta: beta, LR: lr}
-	for i, value := range []*float64{&m.Loss, &m.GradNorm, &m.Reconstruction, &m.Alignment}[:len(out)] {
-		*value = float64(tensors.ToScalar[float32](out[i]))
-		out[i].FinalizeAll()
-	}
-	m.ImagesPerSec = float64(b.views) / time.Since(start).Seconds()
+	m.ImagesPerSec = float64(views) / time.Since(start).Seconds()
 	if bad := notFinite(m); bad != "" {
-		return m, &DivergedError{Step: l.done, Detail: fmt.Sprintf("%s is not finite (learning rate %.3g, beta %.3g, loss %v, gradient norm %v, %d studies from %q)",
-			bad, lr, beta, m.Loss, m.GradNorm, len(b.studies), l.loader.name(b.studies[0]))}
+		return m, views, &DivergedError{Step: l.done, Detail: fmt.Sprintf("%s is not finite (learning rate %.3g, beta %.3g, loss %v, gradient norm %v, %d studies from %q)",
+			bad, lr, beta, m.Loss, m.GradNorm, len(batches[0].studies), l.loader.name(batches[0].studies[0]))}
 	}
-	return m, nil
+	return m, views, nil
+}
+
+func (l *loop) call(inputs []any) ([]*tensors.Tensor, error) {
+	if l.shards != nil {
+		return l.shards.call(l.exec, inputs)
+	}
+	return l.exec.Call(inputs...)
+}
+
+func oneIf(yes bool) float32 {
+	if yes {
+		return 1
+	}
+	return 0
 }
 
 // epochEnded reports whether the last step was the last of an epoch.

@@ -25,7 +25,15 @@ type AdamW struct {
 const (
 	firstMoment  = "adam.m."
 	secondMoment = "adam.v."
+	gradientSum  = "accumulate." // in the store only: a checkpoint stands between steps
 )
+
+// addGradientSums gives the store the sums of gradients that accumulate fills.
+func addGradientSums(store *gomodel.Store, params []model.Param) {
+	for _, p := range params {
+		setVariable(store, gradientSum+p.Name, make([]float32, p.Size()), p.Dims)
+	}
+}
 
 // addMoments gives the store the moments of the parameters: from values where they are, else zero.
 func addMoments(store *gomodel.Store, params []model.Param, values model.Tensors) {
@@ -54,11 +62,31 @@ func (a AdamW) stepScalars(lr float64, t int) [3]float32 {
 // stepScalars; scale, if there is one, is a factor on the learning rate of each parameter. It returns the gradient's
 // global norm before clipping.
 func (a AdamW) update(o graphOps, params []model.Param, scale func(model.Param) float64, loss, scalars node) node {
+	return a.apply(o, params, scale, gradients(o, params, loss), scalars, nil)
+}
+
+func gradients(o graphOps, params []model.Param, loss node) []node {
 	values := make([]node, len(params))
 	for i, p := range params {
 		values[i] = o.Param(p.Name)
 	}
-	grads := graph.Gradient(loss, values...)
+	return graph.Gradient(loss, values...)
+}
+
+// accumulate adds share [] times the gradients to the sums in the store, which begin anew where first [] is 1, and returns
+// the sums.
+func accumulate(o graphOps, params []model.Param, grads []node, share, first node) []node {
+	sums := make([]node, len(params))
+	for i, p := range params {
+		old := graph.Mul(o.Param(gradientSum+p.Name), graph.OneMinus(first))
+		sums[i] = graph.Add(old, graph.Mul(grads[i], share))
+		o.store.GetVariable("/" + gradientSum + p.Name).SetNodeValue(sums[i])
+	}
+	return sums
+}
+
+// apply is update for gradients at hand. With a node now [], the new values are kept only where it is 1.
+func (a AdamW) apply(o graphOps, params []model.Param, scale func(model.Param) float64, grads []node, scalars, now node) node {
 	var sum node
 	for _, g := range grads {
 		s := graph.ReduceAllSum(graph.Square(g))
@@ -75,7 +103,16 @@ func (a AdamW) update(o graphOps, params []model.Param, scale func(model.Param) 
 	scalar := func(i int) node { return graph.Reshape(graph.Slice(scalars, graph.AxisRange(i, i+1))) }
 	lr, correct1, correct2 := scalar(0), scalar(1), scalar(2)
 
-	set := func(name string, value node) { o.store.GetVariable("/" + name).SetNodeValue(value) }
+	set := func(name string, value node) {
+		if now != nil {
+			value = graph.Where(graph.GreaterThan(now, graph.ZerosLike(now)), value, o.Param(name))
+		}
+		o.store.GetVariable("/" + name).SetNodeValue(value)
+	}
+	values := make([]node, len(params))
+	for i, p := range params {
+		values[i] = o.Param(p.Name)
+	}
 	for i, p := range params {
 		g := graph.Mul(grads[i], clip)
 		m := graph.Add(graph.MulScalar(o.Param(firstMoment+p.Name), a.Beta1), graph.MulScalar(g, 1-a.Beta1))

@@ -79,8 +79,8 @@ func (p *pretraining) rates(done int) (lr, beta float64) {
 }
 
 // inputs are keep [V,K] and restore [V,N]. In recipe "paper" the views of a study share one mask, for its alignment loss
-// pairs tokens by place; in recipe "code" each view has its own.
-func (p *pretraining) inputs(rng *rand.Rand, b hostBatch) []any {
+// pairs tokens by place; in recipe "code" each view has its own. The loss is a mean over studies.
+func (p *pretraining) inputs(rng *rand.Rand, b hostBatch) (own []any, weight float64) {
 	v, n := len(b.places), p.spec.NumPatches()
 	k := p.cfg.Visible(n)
 	keep, restore := make([]int32, 0, v*k), make([]int32, 0, v*n)
@@ -91,7 +91,8 @@ func (p *pretraining) inputs(rng *rand.Rand, b hostBatch) []any {
 		}
 		keep, restore = append(keep, keepStudy...), append(restore, restoreStudy...)
 	}
-	return []any{tensors.FromFlatDataAndDimensions(keep, v, k), tensors.FromFlatDataAndDimensions(restore, v, n)}
+	own = []any{tensors.FromFlatDataAndDimensions(keep, v, k), tensors.FromFlatDataAndDimensions(restore, v, n)}
+	return own, float64(len(b.studies))
 }
 
 func (p *pretraining) loss(o graphOps, b graphBatch, own []node) losses {

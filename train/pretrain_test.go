@@ -296,8 +296,8 @@ func TestCheckpoint_WhatCannotBeReadIsRefused(t *testing.T) {
 			t.Fatal(err)
 		}
 		err := Pretrain(t.Context(), device(t), run, pack, func(Status) {})
-		if err == nil || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%s: got error %v, want one with %q", name, err, c.want)
+		if err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), run.Dir) {
+			t.Errorf("%s: got error %v, want one with %q and the folder", name, err, c.want)
 		}
 	}
 	run := newRun(t, "pretrain", "", pack, testConfig())

@@ -36,7 +36,11 @@ type deviceFlag struct {
 }
 
 func (f deviceFlag) open(out *cli.Output) (*train.Device, error) {
-	dev, err := train.OpenDevice(f.Device)
+	return openDevices(out, f.Device, 1)
+}
+
+func openDevices(out *cli.Output, kind string, n int) (*train.Device, error) {
+	dev, err := train.OpenDevices(kind, n)
 	if err != nil {
 		return nil, cli.Exit(cli.ExitMissing, err)
 	}
@@ -52,6 +56,16 @@ func openPack(dir string, out *cli.Output) (*data.Pack, error) {
 			pack.Manifest.DuplicatesAcrossSplits)
 	}
 	return pack, err
+}
+
+// devicesFlag lets training steps run on several devices.
+type devicesFlag struct {
+	deviceFlag
+	Devices int `help:"Number of devices to spread each batch over." default:"1"`
+}
+
+func (f devicesFlag) open(out *cli.Output) (*train.Device, error) {
+	return openDevices(out, f.Device, f.Devices)
 }
 
 // newRunDir is the given folder, or a new one under runs/ that tells its kind and time.
@@ -85,7 +99,7 @@ type PretrainCmd struct {
 	Preset string `help:"Size of the network: tiny, small, base or large (default: the recipe's)." enum:",tiny,small,base,large" default:""`
 	Out    string `help:"Run folder to make (default: a new one under runs/)." placeholder:"RUN"`
 	recipeFlags
-	deviceFlag
+	devicesFlag
 }
 
 // Run starts a pretraining run.
@@ -169,7 +183,7 @@ func (c *ProbeCmd) Run(ctx context.Context, out *cli.Output) error {
 	if err != nil {
 		return err
 	}
-	return classifier{"probe", c.Data, c.Init, c.Out, cfg, c.deviceFlag}.start(ctx, out, probe)
+	return classifier{"probe", c.Data, c.Init, c.Out, cfg, devicesFlag{c.deviceFlag, 1}}.start(ctx, out, probe)
 }
 
 // FinetuneCmd trains all weights of a classifier that begins with a pretrained encoder.
@@ -178,7 +192,7 @@ type FinetuneCmd struct {
 	Init string `help:"Pretraining run whose encoder to begin with." required:"" type:"existingdir" placeholder:"RUN"`
 	Out  string `help:"Run folder to make (default: a new one under runs/)." placeholder:"RUN"`
 	recipeFlags
-	deviceFlag
+	devicesFlag
 }
 
 // Run starts a finetuning run.
@@ -187,7 +201,7 @@ func (c *FinetuneCmd) Run(ctx context.Context, out *cli.Output) error {
 	if err != nil {
 		return err
 	}
-	return classifier{"finetune", c.Data, c.Init, c.Out, cfg, c.deviceFlag}.start(ctx, out, finetune)
+	return classifier{"finetune", c.Data, c.Init, c.Out, cfg, c.devicesFlag}.start(ctx, out, finetune)
 }
 
 // SupervisedCmd is finetune from random weights: the baseline without pretraining.
@@ -196,7 +210,7 @@ type SupervisedCmd struct {
 	Preset string `help:"Size of the network: tiny, small, base or large (default: the recipe's)." enum:",tiny,small,base,large" default:""`
 	Out    string `help:"Run folder to make (default: a new one under runs/)." placeholder:"RUN"`
 	recipeFlags
-	deviceFlag
+	devicesFlag
 }
 
 // Run starts a supervised run.
@@ -205,14 +219,14 @@ func (c *SupervisedCmd) Run(ctx context.Context, out *cli.Output) error {
 	if err != nil {
 		return err
 	}
-	return classifier{"supervised", c.Data, "", c.Out, cfg, c.deviceFlag}.start(ctx, out, finetune)
+	return classifier{"supervised", c.Data, "", c.Out, cfg, c.devicesFlag}.start(ctx, out, finetune)
 }
 
 // classifier is a run of probe, finetune or supervised that is about to start.
 type classifier struct {
 	kind, data, init, out string
 	cfg                   train.Config
-	device                deviceFlag
+	device                devicesFlag
 }
 
 // start makes the run folder and trains. A pretrained encoder has its own size and method.
@@ -296,7 +310,7 @@ func probe(ctx context.Context, out *cli.Output, dev *train.Device, run *train.R
 // ResumeCmd goes on with a run that was stopped.
 type ResumeCmd struct {
 	Dir string `arg:"" name:"run" help:"Run folder." type:"existingdir"`
-	deviceFlag
+	devicesFlag
 }
 
 // Run goes on from the last checkpoint. A probe, which is short, begins again.
