@@ -26,7 +26,8 @@ func Decode(p *dicom.Pixels) (*Plane, error) {
 		}
 		return luma(p)
 	}
-	return nil, refuse("PhotometricInterpretation %.32q", p.Photometric)
+	return nil, refuse("PhotometricInterpretation %s", dicom.Quote(p.Photometric, []string{"PALETTE COLOR", "HSV", "ARGB", "CMYK",
+		"YBR_PARTIAL_422", "YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT", "XYB"}))
 }
 
 func refuse(format string, args ...any) error {
