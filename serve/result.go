@@ -16,6 +16,9 @@ type Result struct {
 	TimingsMS        Timings            `json:"timings_ms"`
 }
 
+// Reject adds objects that were not used, in the order of the list whatever order they came in.
+func (r *Result) Reject(list ...Rejection) { r.Rejected = sortRejections(append(r.Rejected, list...)) }
+
 // View is one object of a study that was used.
 type View struct {
 	SOPInstanceUID string             `json:"sop_instance_uid"`
