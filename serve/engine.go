@@ -24,6 +24,8 @@ type Options struct {
 	Device  string       // ort.CPU, ort.CUDA or ort.Auto; "" is CPU
 	Workers int          // objects parsed and views run at a time; 0 is one per core
 	DICOM   dicom.Limits // of one object
+	// Modalities are accepted; nil is CR and DX.
+	Modalities []string
 }
 
 // runner is what the engine needs of a model: ort.Model has it, the tests of queues and limits do without.
@@ -42,6 +44,7 @@ type Engine struct {
 	rule        fuse.Rule
 	calibration fuse.Calibration
 	limits      dicom.Limits
+	modalities  []string
 	workers     workers
 
 	mu       sync.Mutex
@@ -84,7 +87,7 @@ func newEngine(r runner, meta model.Metadata, sha256 string, opts Options) (*Eng
 	return &Engine{
 		model: r, metadata: meta, recipe: recipe, rule: rule, calibration: calibration,
 		id:     ModelID{Name: meta.Name, Version: meta.Version, SHA256: sha256},
-		limits: opts.DICOM, workers: make(workers, n),
+		limits: opts.DICOM, modalities: opts.Modalities, workers: make(workers, n),
 	}, nil
 }
 

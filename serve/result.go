@@ -30,7 +30,7 @@ type View struct {
 
 // The flags that the engine adds to those of cxr.
 const (
-	FlagEvidenceUntrained = "view_evidence_untrained" // the view is known by evidence that the training images never had
+	FlagEvidenceUntrained = "view_evidence_untrained" // the view is known by evidence that the training images never had, or by none
 	FlagFarFromTraining   = "far_from_training"       // the embedding lies farther out than those of 99 % of the training images
 	FlagSharedUID         = "sop_instance_uid_shared" // another object of the study has the same UID and another picture
 )
