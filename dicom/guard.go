@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/suyashkumar/dicom/pkg/tag"
@@ -80,28 +81,40 @@ func inspect(data []byte, lim Limits) (*layout, error) {
 	return lay, g.dataset(lay, pos)
 }
 
+// inflate counts before it keeps: a bomb costs time, but no memory, and an honest data set no more than its size.
 func inflate(deflated []byte, limit int) ([]byte, error) {
-	var out bytes.Buffer
-	_, err := out.ReadFrom(io.LimitReader(flate.NewReader(bytes.NewReader(deflated)), int64(limit)+1))
+	size, err := io.Copy(io.Discard, io.LimitReader(flate.NewReader(bytes.NewReader(deflated)), int64(limit)+1))
 	switch {
-	case out.Len() > limit:
+	case size > int64(limit):
 		return nil, refuse(CodeTooLarge, "the data set inflates to more than %d bytes", limit)
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return nil, refuse(CodeTruncated, "the deflated data set is cut off")
 	case err != nil:
 		return nil, &Error{CodeMalformed, "the data set is not a deflate stream", err}
 	}
-	return out.Bytes(), nil
+	data := make([]byte, size)
+	_, err = io.ReadFull(flate.NewReader(bytes.NewReader(deflated)), data)
+	return data, err
 }
 
 type guard struct {
 	data  []byte
 	lim   Limits
 	count int // elements and items so far
-	// opaque is set when the parser would misread the element at hand, or something in it, though it is sound: such a
-	// top-level element is left out.
-	opaque bool
+	// opaque is set when the parser would misread the element at hand though it is sound: such an element is left out. One
+	// in a sequence is cut out of it.
+	opaque  bool
+	foreign int   // how many sequences around it are opaque themselves, so that cutting in them is of no use
+	around  []int // where the lengths of the sequences and items around it are, where they are defined
+	cuts    []span
+	shrunk  map[int]int // bytes cut from what has its length there
 }
+
+type span struct{ from, to int }
+
+// decisive are the sequences that decide what an image is and how it looks. Leaving one out would change the answer in
+// silence.
+var decisive = []tag.Tag{tag.AnatomicRegionSequence, tag.ViewCodeSequence, tag.ModalityLUTSequence, tag.VOILUTSequence}
 
 // meta walks group 2, which is always explicit VR little endian, and returns the transfer syntax and the place of the data
 // set. The group's own length is not relied on: it is often wrong.
@@ -136,7 +149,7 @@ func (g *guard) dataset(lay *layout, pos int) error {
 		if h.tag == tag.PixelData {
 			return g.pixelData(lay, h)
 		}
-		g.opaque = false
+		g.opaque, g.cuts, g.shrunk = false, nil, nil
 		end, err := g.value(h, len(g.data), lay.enc, 0)
 		if err != nil {
 			return err
@@ -149,11 +162,16 @@ func (g *guard) dataset(lay *layout, pos int) error {
 		}
 		// Private elements, overlays and curves are nothing to this project; group 6 and below are not of a data set.
 		standard := h.tag.Group%2 == 0 && h.tag.Group >= 0x0008 && h.tag.Group < 0x5000
-		if standard && !g.opaque && end-h.value <= maxValueBytes {
-			if len(lay.header)+end-pos > g.lim.MaxHeaderBytes {
-				return refuse(CodeTooLarge, "the header has more than %d bytes", g.lim.MaxHeaderBytes)
+		switch {
+		case !standard:
+		case g.opaque || end-h.value > maxValueBytes:
+			if slices.Contains(decisive, h.tag) {
+				return refuse(CodeMalformed, "element %s has VR %s and %d bytes: it cannot be read", h.tag, h.vr, end-h.value)
 			}
-			lay.header = append(lay.header, g.data[pos:end]...)
+		case len(lay.header)+end-pos > g.lim.MaxHeaderBytes:
+			return refuse(CodeTooLarge, "the header has more than %d bytes", g.lim.MaxHeaderBytes)
+		default:
+			lay.header = g.keep(lay.header, pos, end, lay.enc)
 		}
 		pos = end
 	}
@@ -185,6 +203,35 @@ func (g *guard) pixelData(lay *layout, h head) error {
 		lay.pixels, lay.fragments = items[0], items[1:]
 	}
 	return nil
+}
+
+// keep appends the top-level element at pos to header, without what was cut out of it.
+func (g *guard) keep(header []byte, pos, end int, enc encoding) []byte {
+	element := g.data[pos:end]
+	if len(g.cuts) > 0 {
+		element = bytes.Clone(element) // the file is the caller's
+	}
+	for at, n := range g.shrunk {
+		length := element[at-pos:]
+		enc.order.PutUint32(length, enc.order.Uint32(length)-uint32(n))
+	}
+	from := pos
+	for _, c := range g.cuts { // in the order of the file
+		header = append(header, element[from-pos:c.from-pos]...)
+		from = c.to
+	}
+	return append(header, element[from-pos:]...)
+}
+
+// cut takes the element from..to out of the sequences and items around it.
+func (g *guard) cut(from, to int) {
+	g.cuts = append(g.cuts, span{from, to})
+	if g.shrunk == nil {
+		g.shrunk = map[int]int{}
+	}
+	for _, at := range g.around {
+		g.shrunk[at] += to - from
+	}
 }
 
 // head is the tag, VR and length of an element.
@@ -263,13 +310,16 @@ func (g *guard) value(h head, end int, enc encoding, depth int) (int, error) {
 	case h.vr == "SQ":
 		return g.sequence(h, end, enc, depth+1)
 	case !h.undefined:
-		g.opaque = g.opaque || misread(h)
+		g.opaque = misread(h)
 		return h.value + h.length, nil
 	case h.vr == "UN" && enc.implicit:
 		return g.sequence(h, end, enc, depth+1)
 	case h.vr == "UN": // PS3.5 6.2.2: a sequence of unknown VR, implicit VR little endian inside
+		g.foreign++
+		next, err := g.sequence(h, end, encoding{binary.LittleEndian, true}, depth+1)
+		g.foreign--
 		g.opaque = true
-		return g.sequence(h, end, encoding{binary.LittleEndian, true}, depth+1)
+		return next, err
 	case h.vr == "OB" || h.vr == "OW":
 		g.opaque = true
 		return g.fragments(h, end, enc, func([]byte) {})
@@ -301,6 +351,8 @@ func (g *guard) sequence(h head, end int, enc encoding, depth int) (int, error) 
 	pos := h.value
 	if !h.undefined {
 		end = pos + h.length
+		g.around = append(g.around, pos-4)
+		defer func() { g.around = g.around[:len(g.around)-1] }()
 	}
 	for h.undefined || pos < end {
 		it, err := g.head(pos, end, enc)
@@ -324,6 +376,8 @@ func (g *guard) elements(it head, end int, enc encoding, depth int) (int, error)
 	pos := it.value
 	if !it.undefined {
 		end = pos + it.length
+		g.around = append(g.around, pos-4)
+		defer func() { g.around = g.around[:len(g.around)-1] }()
 	}
 	for it.undefined || pos < end {
 		h, err := g.head(pos, end, enc)
@@ -333,9 +387,14 @@ func (g *guard) elements(it head, end int, enc encoding, depth int) (int, error)
 		if it.undefined && h.delimits(tag.ItemDelimitationItem) {
 			return h.value, nil
 		}
+		start := pos
 		if pos, err = g.value(h, end, enc, depth); err != nil {
 			return 0, err
 		}
+		if g.opaque && g.foreign == 0 {
+			g.cut(start, pos)
+		}
+		g.opaque = false
 	}
 	return pos, nil
 }

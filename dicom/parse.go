@@ -11,8 +11,8 @@ import (
 )
 
 // File is a parsed file. Its header holds the elements of the standard below group 5000; what nothing here needs is left
-// out: private elements, overlays and curves, values of more than 1 MiB, sequences that hold compressed icons or sequences
-// of unknown VR.
+// out: private elements, overlays and curves, values of more than 1 MiB, and what the parser would misread (compressed
+// icons, sequences of unknown VR, VRs newer than it), there alone where it is in a sequence.
 type File struct {
 	Header
 	TransferSyntaxUID string

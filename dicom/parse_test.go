@@ -134,18 +134,95 @@ func TestParse_HostileInputIsRefusedCheaply(t *testing.T) {
 	}
 }
 
-func TestParse_DeflateBombStopsAtTheLimit(t *testing.T) {
-	bomb := deflated(t, make([]byte, 64<<20))
+func TestParse_DeflateBombCostsNoMemory(t *testing.T) {
+	for name, c := range map[string]struct {
+		size int
+		lim  Limits
+	}{
+		"own limit": {64 << 20, Limits{MaxBytes: 1 << 20}},
+		"default":   {DefaultLimits().MaxBytes + 1, DefaultLimits()},
+	} {
+		bomb := deflated(t, make([]byte, c.size))
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, err := Parse(bomb, c.lim)
+		runtime.ReadMemStats(&after)
+		var e *Error
+		if !errors.As(err, &e) || e.Code != CodeTooLarge {
+			t.Errorf("%s: %v, want code %s", name, err, CodeTooLarge)
+		}
+		if used := after.TotalAlloc - before.TotalAlloc; used > 1<<20 {
+			t.Errorf("%s: %d kiB allocated for %d bytes", name, used>>10, len(bomb))
+		}
+	}
+}
+
+// An honest data set costs what it inflates to, no multiple of it.
+func TestParse_DeflatedDataSetIsHeldOnce(t *testing.T) {
+	const pixels = 16 << 20
+	file := encode(t, DeflatedExplicitVRLittleEndian, with(sample(), Element{tag.PixelData, "OW", make([]byte, pixels)}))
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	_, err := Parse(bomb, Limits{MaxBytes: 1 << 20})
+	_, err := Parse(file, DefaultLimits())
 	runtime.ReadMemStats(&after)
-	var e *Error
-	if !errors.As(err, &e) || e.Code != CodeTooLarge {
-		t.Errorf("%v, want code %s", err, CodeTooLarge)
+	if used := after.TotalAlloc - before.TotalAlloc; err != nil || used > pixels+1<<20 {
+		t.Errorf("%v, %d kiB allocated for %d kiB", err, used>>10, pixels>>10)
 	}
-	if used := after.TotalAlloc - before.TotalAlloc; used > 8<<20 {
-		t.Errorf("%d MiB allocated for %d bytes", used>>20, len(bomb))
+}
+
+// What the parser would misread is cut out of the sequence it is in; the rest of the sequence stays.
+func TestParse_CutsOnlyWhatTheParserMisreads(t *testing.T) {
+	code := "\x08\x00\x00\x01SH\x04\x00here"
+	private := "\x55\x00\x01\x10OV\x00\x00" + le32(8) + "12345678"
+	unknown := "\x54\x00\x00\x04UN\x00\x00\xff\xff\xff\xff" + item + le32(12) + "\x08\x00\x04\x01\x04\x00\x00\x00here" + seqEnd
+	icon := "\xe0\x7f\x10\x00OB\x00\x00\xff\xff\xff\xff" + item + le32(2) + "ab" + seqEnd
+	sized := func(s string) string { return item + le32(uint32(len(s))) + s }
+	sequence := func(s string) string { return "\x08\x00\x18\x22SQ\x00\x00" + le32(uint32(len(s))) + s } // AnatomicRegionSequence
+	deep := "\x54\x00\x22\x02SQ\x00\x00" + le32(uint32(len(sized(private+code)))) + sized(private+code)
+	for name, set := range map[string]string{
+		"defined lengths":    sequence(sized(private+code+unknown) + sized(code)),
+		"undefined lengths":  "\x08\x00\x18\x22SQ\x00\x00\xff\xff\xff\xff" + openItem + code + icon + itemEnd + sized(private+code) + seqEnd,
+		"deeper":             sequence(sized(deep+code) + openItem + unknown + code + deep + itemEnd),
+		"nothing left of it": sequence(sized(code) + sized(code+"\x54\x00\x22\x02SQ\x00\x00"+le32(uint32(len(sized(private))))+sized(private))),
+	} {
+		data := encode(t, ExplicitVRLittleEndian, without(without(sample(), tag.PixelData), tag.ViewCodeSequence))
+		data = append(data, set+"\xe0\x7f\x10\x00OW\x00\x00"+le32(12)+"abcdefghijkl"...)
+		before := bytes.Clone(data)
+		f, err := Parse(data, DefaultLimits())
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		items := f.Items(tag.AnatomicRegionSequence)
+		if len(items) != 2 || items[0].String(tag.CodeValue) != "here" || items[1].String(tag.CodeValue) != "here" {
+			t.Errorf("%s: items %v", name, items)
+		}
+		for _, it := range items {
+			for _, inner := range it.Items(tag.ViewModifierCodeSequence) {
+				if name == "deeper" && inner.String(tag.CodeValue) != "here" {
+					t.Errorf("%s: the sequence in the sequence is %v", name, inner)
+				}
+			}
+			if it[tag.Tag{Group: 0x0055, Element: 0x1001}] != nil || it[tag.PixelData] != nil || it[tag.Tag{Group: 0x0054, Element: 0x0400}] != nil {
+				t.Errorf("%s: something was not cut out of %v", name, it)
+			}
+		}
+		if !bytes.Equal(before, data) {
+			t.Errorf("%s: the file was changed", name)
+		}
+	}
+}
+
+func TestParse_UnreadableSequenceThatDecidesIsRefused(t *testing.T) {
+	for name, set := range map[string]string{
+		"unknown VR":   "\x28\x00\x10\x30UN\x00\x00\xff\xff\xff\xff" + item + le32(12) + "\x08\x00\x04\x01\x04\x00\x00\x00here" + seqEnd,
+		"2 MiB of LUT": "\x28\x00\x10\x30SQ\x00\x00" + le32(2<<20+20) + item + le32(2<<20+12) + "\x28\x00\x06\x30OW\x00\x00" + le32(2<<20) + strings.Repeat("x", 2<<20),
+	} {
+		_, err := Parse(raw(t, ExplicitVRLittleEndian, set), DefaultLimits())
+		var e *Error
+		if !errors.As(err, &e) || e.Code != CodeMalformed || !strings.Contains(e.Detail, "(0028,3010)") {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 
@@ -155,8 +232,9 @@ func TestParse_UnsupportedSyntaxIsRefusedByName(t *testing.T) {
 		"1.2.840.10008.1.2.4.102": "MPEG-4 AVC/H.264 High Profile / Level 4.1",
 		"1.2.840.10008.1.2.4.110": "JPEG XL Lossless",
 		"1.2.840.10008.1.2.8.1":   "Deflated Image Frame Compression",
-		"1.2.3":                   `unknown transfer syntax "1.2.3"`,
-		"1.2.840.10008.1.1":       `unknown transfer syntax "1.2.840.10008.1.1"`, // a SOP class
+		"1.2.3":                   "unknown transfer syntax",
+		"1.2.840.DOE^JANE":        "unknown transfer syntax", // not quoted: it may be anything
+		"1.2.840.10008.1.1":       "unknown transfer syntax", // a SOP class
 	} {
 		_, err := Parse(encode(t, uid, with(sample(), Element{tag.PixelData, "OB", []byte{1, 2}})), DefaultLimits())
 		want := "unsupported_transfer_syntax: " + name
@@ -261,6 +339,11 @@ func TestPixels_Checks(t *testing.T) {
 		{"empty Rows", with(sample(), Element{tag.Rows, "US", nil}), CodeMalformed},
 		{"Rows as text", with(sample(), Element{tag.Rows, "LO", "many"}), CodeMalformed},
 		{"0 rows", with(sample(), us(tag.Rows, 0)), CodeMalformed},
+		{"no PixelRepresentation", without(sample(), tag.PixelRepresentation), CodeMalformed},
+		{"empty PixelRepresentation", with(sample(), Element{tag.PixelRepresentation, "US", nil}), CodeMalformed},
+		{"PixelRepresentation of unknown VR", with(sample(), Element{tag.PixelRepresentation, "UN", []byte{1, 0}}), CodeMalformed},
+		{"PixelRepresentation 2", with(sample(), us(tag.PixelRepresentation, 2)), CodeMalformed},
+		{"signed", with(sample(), us(tag.PixelRepresentation, 1)), ""},
 		{"no photometric", without(sample(), tag.PhotometricInterpretation), CodeMalformed},
 		{"-1 frames", with(sample(), Element{tag.NumberOfFrames, "IS", "-1"}), CodeMalformed},
 		{"frames as text", with(sample(), Element{tag.NumberOfFrames, "IS", "x"}), CodeMalformed},

@@ -81,7 +81,14 @@ func (f *File) Pixels() (*Pixels, error) {
 	if v, ok := f.Int(tag.HighBit); ok {
 		p.HighBit = v
 	}
-	representation, _ := f.Int(tag.PixelRepresentation)
+	// Type 1: a guess at the sign would turn a picture inside out.
+	representation, ok := f.Int(tag.PixelRepresentation)
+	if !ok {
+		return nil, refuse(CodeMalformed, "no PixelRepresentation")
+	}
+	if representation != 0 && representation != 1 {
+		return nil, refuse(CodeMalformed, "PixelRepresentation is %d", representation)
+	}
 	p.Signed = representation == 1
 	planar, _ := f.Int(tag.PlanarConfiguration)
 	p.Planar = planar == 1 && p.SamplesPerPixel > 1

@@ -44,7 +44,7 @@ func UnsupportedSyntax(transferSyntaxUID string) *Error {
 	if name := SyntaxName(transferSyntaxUID); name != "" {
 		return &Error{Code: CodeUnsupportedSyntax, Detail: fmt.Sprintf("%s (%s)", name, transferSyntaxUID)}
 	}
-	return &Error{Code: CodeUnsupportedSyntax, Detail: fmt.Sprintf("unknown transfer syntax %.64q", transferSyntaxUID)}
+	return &Error{Code: CodeUnsupportedSyntax, Detail: "unknown transfer syntax"} // not quoted: it may be anything
 }
 
 // SyntaxName is the name of a transfer syntax UID in PS3.6 table A-1, or "" for one that is not there.

@@ -2,10 +2,10 @@ package serve
 
 import (
 	"archive/zip"
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"iter"
 	"mime"
 	"mime/multipart"
@@ -13,6 +13,7 @@ import (
 	"os"
 	"path"
 	"strings"
+	"time"
 )
 
 // Limits bound what one request may cost. Every excess is answered with 413 and the limit's name.
@@ -54,10 +55,13 @@ func Skip(name string) bool {
 }
 
 // uploads yields the files of a request as they arrive, and ends with a *Problem where the request is at fault. After the
-// last file it reads the body to its end: only then does net/http notice a caller that leaves.
-func uploads(w http.ResponseWriter, r *http.Request, lim Limits) iter.Seq2[Upload, error] {
+// last file it reads the body to its end: only then does net/http notice a caller that leaves. The time that reading may take
+// in all is timeout; the time between, in which the server has no worker for the next file, is not the caller's.
+func uploads(w http.ResponseWriter, r *http.Request, lim Limits, timeout time.Duration) iter.Seq2[Upload, error] {
 	return func(yield func(Upload, error) bool) {
-		files, err := open(w, r, lim)
+		body := &body{paced: pace(w, r.Body, timeout), lim: lim}
+		defer func() { body.spool.Close() }() // without effect when there is none
+		files, err := body.open(w, r)
 		for n := 0; err == nil; n++ {
 			var file Upload
 			if file, err = files(); err != nil {
@@ -82,9 +86,9 @@ func uploads(w http.ResponseWriter, r *http.Request, lim Limits) iter.Seq2[Uploa
 type next func() (Upload, error)
 
 // open looks at what a request promises before its body is read.
-func open(w http.ResponseWriter, r *http.Request, lim Limits) (next, error) {
-	if r.ContentLength > lim.RequestBytes {
-		return nil, requestTooLarge(lim)
+func (b *body) open(w http.ResponseWriter, r *http.Request) (next, error) {
+	if r.ContentLength > b.lim.RequestBytes {
+		return nil, requestTooLarge(b.lim)
 	}
 	unsupported := func(format string, args ...any) error {
 		return problem(http.StatusUnsupportedMediaType, "unsupported_media_type", typesCure, format, args...)
@@ -100,12 +104,12 @@ func open(w http.ResponseWriter, r *http.Request, lim Limits) (next, error) {
 	if err != nil {
 		return nil, unsupported("content type %q: %v", header, err)
 	}
-	body := &body{r: http.MaxBytesReader(w, r.Body, lim.RequestBytes), size: r.ContentLength, lim: lim}
+	b.r = http.MaxBytesReader(w, b.paced, b.lim.RequestBytes)
 	switch media {
 	case typeDICOM:
-		return body.single(), nil
+		return b.single(), nil
 	case typeZip:
-		return body.zip()
+		return b.zip()
 	case typeRelated:
 		if part := params["type"]; part != typeDICOM {
 			return nil, unsupported("multipart/related of type %q", part)
@@ -117,14 +121,16 @@ func open(w http.ResponseWriter, r *http.Request, lim Limits) (next, error) {
 	if params["boundary"] == "" {
 		return nil, problem(http.StatusBadRequest, "malformed_multipart", "", "the Content-Type names no boundary")
 	}
-	return body.multipart(params["boundary"]), nil
+	return b.multipart(params["boundary"]), nil
 }
 
-// body reads a request's body, of which each read past the limit fails.
+// body reads a request's body, of which each read past the limit fails. It never believes a declared size: memory grows
+// with what arrives.
 type body struct {
-	r    io.Reader
-	size int64 // as declared, -1 when it is not
-	lim  Limits
+	paced *paced
+	r     io.Reader // paced, limited
+	lim   Limits
+	spool *os.File // a zip archive
 }
 
 func (b *body) single() next {
@@ -134,7 +140,7 @@ func (b *body) single() next {
 			return Upload{}, io.EOF
 		}
 		done = true
-		data, err := b.file(b.r, b.size, "the body")
+		data, err := b.file(b.r, "the body")
 		if err != nil {
 			return Upload{}, b.failed(err, "malformed_body", "")
 		}
@@ -162,7 +168,7 @@ func (b *body) multipart(boundary string) next {
 		if name == "" {
 			name = fmt.Sprintf("part %d", n)
 		}
-		data, err := b.file(part, -1, name)
+		data, err := b.file(part, name)
 		if err != nil {
 			return Upload{}, b.failed(err, "malformed_multipart", name)
 		}
@@ -170,14 +176,25 @@ func (b *body) multipart(boundary string) next {
 	}
 }
 
-// zip needs the whole archive, whose directory is at its end.
+// zip needs the whole archive, whose directory is at its end: it goes to a file that is removed at once, so that nothing of
+// it stays on the disk, however the server ends.
 func (b *body) zip() (next, error) {
-	data, err := readAll(b.r, b.size)
+	var err error
+	if b.spool, err = os.CreateTemp("", "mvmae-*.zip"); err != nil {
+		return nil, fmt.Errorf("spool a zip archive: %w", err)
+	}
+	if err := os.Remove(b.spool.Name()); err != nil {
+		return nil, fmt.Errorf("spool a zip archive: %w", err)
+	}
+	size, err := io.Copy(b.spool, b.r)
+	if full := (*fs.PathError)(nil); errors.As(err, &full) {
+		return nil, fmt.Errorf("spool a zip archive: %w", err)
+	}
 	if err != nil {
 		return nil, b.failed(err, "malformed_body", "")
 	}
-	source := &directoryReader{data: bytes.NewReader(data), left: maxDirectoryBytes}
-	archive, err := zip.NewReader(source, int64(len(data)))
+	source := &directoryReader{data: b.spool, left: maxDirectoryBytes}
+	archive, err := zip.NewReader(source, size)
 	if err != nil {
 		return nil, b.failed(err, "malformed_zip", "")
 	}
@@ -211,7 +228,7 @@ func (b *body) inflate(entry *zip.File, left int64) ([]byte, error) {
 		return nil, err
 	}
 	defer r.Close()
-	data, err := b.file(io.LimitReader(r, left+1), -1, entry.Name)
+	data, err := b.file(io.LimitReader(r, left+1), entry.Name)
 	if err == nil && int64(len(data)) > left {
 		return nil, requestTooLarge(b.lim)
 	}
@@ -220,7 +237,7 @@ func (b *body) inflate(entry *zip.File, left int64) ([]byte, error) {
 
 // directoryReader bounds what is read of an archive until left is -1.
 type directoryReader struct {
-	data *bytes.Reader
+	data io.ReaderAt
 	left int64
 }
 
@@ -234,25 +251,14 @@ func (d *directoryReader) ReadAt(p []byte, off int64) (int, error) {
 	return d.data.ReadAt(p, off)
 }
 
-// file reads one object, of a size that may be known.
-func (b *body) file(r io.Reader, size int64, name string) ([]byte, error) {
-	data, err := readAll(io.LimitReader(r, b.lim.FileBytes+1), min(size, b.lim.FileBytes))
+// file reads one object.
+func (b *body) file(r io.Reader, name string) ([]byte, error) {
+	data, err := io.ReadAll(io.LimitReader(r, b.lim.FileBytes+1))
 	if err == nil && int64(len(data)) > b.lim.FileBytes {
 		return nil, problem(http.StatusRequestEntityTooLarge, "file_too_large", "the operator's --max-file-mib sets the limit",
 			"%s has more than %d bytes", name, b.lim.FileBytes)
 	}
 	return data, err
-}
-
-// readAll is io.ReadAll with the memory for size bytes taken at once, where they are known.
-func readAll(r io.Reader, size int64) ([]byte, error) {
-	if size < 0 {
-		return io.ReadAll(r)
-	}
-	var b bytes.Buffer
-	b.Grow(int(size) + bytes.MinRead) // else ReadFrom would double it to see the end
-	_, err := b.ReadFrom(r)
-	return b.Bytes(), err
 }
 
 // failed says whose fault an error of reading is: the caller's slowness, size or syntax.

@@ -7,6 +7,7 @@ import (
 	"iter"
 	"runtime"
 	"slices"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -23,6 +24,8 @@ type Options struct {
 	Device  string       // ort.CPU, ort.CUDA or ort.Auto; "" is CPU
 	Workers int          // objects parsed and views run at a time; 0 is one per core
 	DICOM   dicom.Limits // of one object
+	// Modalities are accepted; nil is CR and DX.
+	Modalities []string
 }
 
 // runner is what the engine needs of a model: ort.Model has it, the tests of queues and limits do without.
@@ -41,7 +44,12 @@ type Engine struct {
 	rule        fuse.Rule
 	calibration fuse.Calibration
 	limits      dicom.Limits
+	modalities  []string
 	workers     workers
+
+	mu       sync.Mutex
+	closed   bool
+	requests sync.WaitGroup // Classify and ClassifyAll in progress
 }
 
 // Open makes an Engine of a model file and warms it up.
@@ -79,25 +87,43 @@ func newEngine(r runner, meta model.Metadata, sha256 string, opts Options) (*Eng
 	return &Engine{
 		model: r, metadata: meta, recipe: recipe, rule: rule, calibration: calibration,
 		id:     ModelID{Name: meta.Name, Version: meta.Version, SHA256: sha256},
-		limits: opts.DICOM, workers: make(workers, n),
+		limits: opts.DICOM, modalities: opts.Modalities, workers: make(workers, n),
 	}, nil
 }
 
 // Model says which model answers.
 func (e *Engine) Model() ModelID { return e.id }
 
-// Metadata is what the model file says of itself.
-func (e *Engine) Metadata() model.Metadata { return e.metadata }
-
 // Device is the device the model runs on: ort.CPU or ort.CUDA.
 func (e *Engine) Device() string { return e.device }
 
-// Close frees the model. Studies in progress are finished first; later ones fail.
-func (e *Engine) Close() error { return e.model.Close() }
+// Close frees the model. Studies in progress are finished first; later ones fail with ort.ErrClosed.
+func (e *Engine) Close() error {
+	e.mu.Lock()
+	e.closed = true
+	e.mu.Unlock()
+	e.requests.Wait()
+	return e.model.Close()
+}
+
+// enter begins a request, which requests.Done ends.
+func (e *Engine) enter() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return ort.ErrClosed
+	}
+	e.requests.Add(1)
+	return nil
+}
 
 // Classify answers the one study that uploads hold. Its error is a *Problem where the input is at fault: two studies, two
 // patients, no usable view; or whatever error uploads yielded, or the cause of ctx's end.
 func (e *Engine) Classify(ctx context.Context, uploads iter.Seq2[Upload, error]) (*Result, error) {
+	if err := e.enter(); err != nil {
+		return nil, err
+	}
+	defer e.requests.Done()
 	start := time.Now()
 	in, err := e.read(ctx, uploads)
 	if err != nil {
@@ -115,46 +141,51 @@ func (e *Engine) Classify(ctx context.Context, uploads iter.Seq2[Upload, error])
 	if err != nil {
 		return nil, err
 	}
-	result.Rejected = sortRejections(append(result.Rejected, in.rejected...))
+	result.Reject(in.rejected...)
 	result.TimingsMS.Read = milliseconds(read)
 	result.TimingsMS.Total = milliseconds(time.Since(start))
 	return result, nil
 }
 
 // ClassifyAll answers every study that uploads hold, in the order of their UIDs. The rejected objects, of which nobody
-// knows the study, and the studies that were refused as a whole come besides.
+// knows the study, and the studies that were refused as a whole, or that the model failed at, come besides. It answers when
+// the last file is read and holds 64 KiB for each of them until then. Its error is that of reading or the cause of ctx's end.
 func (e *Engine) ClassifyAll(ctx context.Context, uploads iter.Seq2[Upload, error]) ([]*Result, []Rejection, error) {
+	if err := e.enter(); err != nil {
+		return nil, nil, err
+	}
+	defer e.requests.Done()
 	in, err := e.read(ctx, uploads)
 	if err != nil {
 		return nil, nil, err
 	}
 	studies := in.studies()
-	results, refused := make([]*Result, len(studies)), make([]*Problem, len(studies))
-	group, ctx := errgroup.WithContext(ctx)
+	results, failed := make([]*Result, len(studies)), make([]error, len(studies))
+	var group errgroup.Group
 	group.SetLimit(cap(e.workers)) // enough to keep them busy
 	for i, views := range studies {
-		group.Go(func() error {
+		group.Go(func() error { // one that fails leaves the others alone
 			start := time.Now()
-			result, err := e.study(ctx, views)
-			if errors.As(err, &refused[i]) {
-				return nil
+			if results[i], failed[i] = e.study(ctx, views); failed[i] == nil {
+				results[i].TimingsMS.Total = milliseconds(time.Since(start))
 			}
-			if err != nil {
-				return err
-			}
-			result.TimingsMS.Total = milliseconds(time.Since(start))
-			results[i] = result
 			return nil
 		})
 	}
-	if err := group.Wait(); err != nil {
-		return nil, nil, err
+	_ = group.Wait()
+	if ctx.Err() != nil {
+		return nil, nil, context.Cause(ctx)
 	}
-	for i, p := range refused {
-		if p != nil {
-			for _, v := range studies[i] {
-				in.rejected = append(in.rejected, Rejection{v.name, p.Code, p.Detail})
-			}
+	for i, err := range failed {
+		if err == nil {
+			continue
+		}
+		code := CodeInternal
+		if p := (*Problem)(nil); errors.As(err, &p) {
+			code = p.Code
+		}
+		for _, v := range studies[i] {
+			in.rejected = append(in.rejected, Rejection{v.name, code, err.Error()})
 		}
 	}
 	results = slices.DeleteFunc(results, func(r *Result) bool { return r == nil })

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 
@@ -274,6 +275,63 @@ func TestClassifyAll_AnswersEachStudy(t *testing.T) {
 	if diff := cmp.Diff(alone, results[1], ignoreTimings); diff != "" {
 		t.Errorf("a study among others gets another answer:\n%s", diff)
 	}
+}
+
+func TestClassifyAll_OneFailureLeavesTheOthersAlone(t *testing.T) {
+	var runs atomic.Int32
+	e := fakeEngine(t, &fakeModel{during: func(context.Context) error {
+		if runs.Add(1) == 1 {
+			return errors.New("out of memory")
+		}
+		return nil
+	}}, Options{Workers: 1})
+	results, rejected, err := e.ClassifyAll(t.Context(), Uploads(files(t,
+		servetest.Object{Study: "1.2"}, servetest.Object{Study: "1.3"}, servetest.Object{Study: "1.4"})...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(results) != 2 || len(rejected) != 1 || rejected[0].Code != CodeInternal || rejected[0].Detail != "run the model: out of memory" {
+		t.Errorf("%d results, rejected %v", len(results), rejected)
+	}
+}
+
+func TestClassifyAll_EndsWithItsCaller(t *testing.T) {
+	gone := errors.New("caller left")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	e := fakeEngine(t, &fakeModel{during: func(context.Context) error { cancel(gone); return nil }}, Options{Workers: 1})
+	_, _, err := e.ClassifyAll(ctx, Uploads(files(t, servetest.Object{Study: "1.2"}, servetest.Object{Study: "1.3"})...))
+	if !errors.Is(err, gone) {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestClose_WaitsForTheStudiesInProgress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, proceed := blocking()
+		e := fakeEngine(t, f, Options{})
+		answered, closed := make(chan error, 1), make(chan error, 1)
+		list := files(t, servetest.Study("1.2", 1)...)
+		go func() {
+			_, err := e.Classify(t.Context(), Uploads(list...))
+			answered <- err
+		}()
+		synctest.Wait()
+		go func() { closed <- e.Close() }()
+		synctest.Wait()
+		if len(closed) != 0 || f.closed {
+			t.Error("the model was closed under a study")
+		}
+		if _, err := e.Classify(t.Context(), Uploads(list...)); !errors.Is(err, ort.ErrClosed) {
+			t.Errorf("a study after Close: %v", err)
+		}
+		if _, _, err := e.ClassifyAll(t.Context(), Uploads(list...)); !errors.Is(err, ort.ErrClosed) {
+			t.Errorf("studies after Close: %v", err)
+		}
+		close(proceed)
+		if err := errors.Join(<-answered, <-closed); err != nil || !f.closed {
+			t.Errorf("%v, model closed %v", err, f.closed)
+		}
+	})
 }
 
 func TestClassify_WorkersAreShared(t *testing.T) {

@@ -12,6 +12,9 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/textproto"
+	"os"
+	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -260,6 +263,84 @@ func TestHTTP_OneGigabyte(t *testing.T) {
 			t.Errorf("%+v after reading %d bytes", p, body.taken)
 		}
 	})
+}
+
+// memory is what a function allocates in all.
+func memory(do func()) uint64 {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	do()
+	runtime.ReadMemStats(&after)
+	return after.TotalAlloc - before.TotalAlloc
+}
+
+func TestHTTP_DeclaredSizeCostsNothing(t *testing.T) {
+	s := readyServer(t, &fakeModel{}, ServerOptions{})
+	for _, media := range []string{"application/dicom", "application/zip"} {
+		r := httptest.NewRequest(http.MethodPost, pathClassify, strings.NewReader("little"))
+		r.Header.Set("Content-Type", media)
+		r.ContentLength = 100 << 20
+		w := httptest.NewRecorder()
+		used := memory(func() { s.Handler().ServeHTTP(w, r) })
+		if problemOf(t, w); used > 4<<20 {
+			t.Errorf("%s: %d MiB allocated for 6 bytes", media, used>>20)
+		}
+	}
+}
+
+// A zip archive is on disk while it is read, and nowhere afterwards.
+func TestHTTP_ZipIsNotHeldInMemory(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir())
+	var b bytes.Buffer
+	w := zip.NewWriter(&b)
+	for name, data := range map[string][]byte{".hidden": make([]byte, 64<<20), "a": servetest.Object{}.Bytes(t)} {
+		entry, err := w.CreateHeader(&zip.FileHeader{Name: name, Method: zip.Store})
+		if err != nil {
+			t.Fatal(err)
+		}
+		entry.Write(data)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s := readyServer(t, &fakeModel{}, ServerOptions{})
+	var answer *httptest.ResponseRecorder
+	if used := memory(func() { answer = post(s, "application/zip", &b) }); used > 8<<20 {
+		t.Errorf("%d MiB allocated", used>>20)
+	}
+	resultOf(t, answer)
+	left, err := os.ReadDir(os.TempDir())
+	if err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+func TestHTTP_NoRoomForAZipIsNotTheCallersFault(t *testing.T) {
+	t.Setenv("TMPDIR", filepath.Join(t.TempDir(), "nowhere"))
+	p := problemOf(t, post(readyServer(t, &fakeModel{}, ServerOptions{}), "application/zip", strings.NewReader("zip")))
+	if p.Status != 500 || p.Code != "internal" || strings.Contains(p.Detail, "nowhere") {
+		t.Errorf("%+v", p)
+	}
+}
+
+func TestHTTP_AttentionIsRefused(t *testing.T) {
+	s := readyServer(t, &fakeModel{}, ServerOptions{})
+	object := servetest.Object{}.Bytes(t)
+	for query, refused := range map[string]bool{"": false, "?attention=false": false, "?attention=true": true, "?attention": true, "?attention=1": true} {
+		body := &endless{}
+		r := httptest.NewRequest(http.MethodPost, pathClassify+query, body)
+		if !refused {
+			r = httptest.NewRequest(http.MethodPost, pathClassify+query, bytes.NewReader(object))
+		}
+		r.Header.Set("Content-Type", "application/dicom")
+		w := httptest.NewRecorder()
+		s.Handler().ServeHTTP(w, r)
+		if !refused {
+			resultOf(t, w)
+		} else if p := problemOf(t, w); p.Status != 422 || p.Code != "no_attention" || body.taken != 0 {
+			t.Errorf("%s: %+v after %d bytes", query, p, body.taken)
+		}
+	}
 }
 
 func TestHTTP_Routes(t *testing.T) {

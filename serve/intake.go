@@ -24,7 +24,7 @@ import (
 type Upload struct {
 	Name string // for the answer; never logged
 	Data []byte
-	Err  error // why there are no data: the file is rejected
+	Err  error // why there are no data: the file is rejected, with the code of a *cxr.Refusal where it is one
 }
 
 // Uploads is a sequence of files at hand.
@@ -89,12 +89,15 @@ func (e *Engine) read(ctx context.Context, uploads iter.Seq2[Upload, error]) (*i
 
 func (e *Engine) parse(file Upload) (v *view, rejected *Rejection) {
 	if file.Err != nil {
+		if refusal := (*cxr.Refusal)(nil); errors.As(file.Err, &refusal) {
+			return nil, &Rejection{file.Name, refusal.Code, refusal.Detail}
+		}
 		return nil, &Rejection{file.Name, CodeUnreadable, file.Err.Error()}
 	}
 	start := time.Now()
 	var image *cxr.Image
 	err := guard(func() (err error) {
-		image, err = cxr.FromDICOM(file.Data, e.recipe, e.limits)
+		image, err = cxr.Options{Recipe: e.recipe, Limits: e.limits, Modalities: e.modalities}.FromDICOM(file.Data)
 		return err
 	})
 	var refusal *cxr.Refusal

@@ -29,8 +29,12 @@ func (p *Problem) Error() string { return p.Detail }
 // Hint returns the cure, for the programs' "hint:" line.
 func (p *Problem) Hint() string { return p.Cure }
 
-// HashUID names a study where its UID must not be: the first 48 bits of the UID's SHA-256, in hexadecimal.
+// HashUID names a study where its UID must not be: the first 48 bits of the UID's SHA-256, in hexadecimal. No UID has
+// no name.
 func HashUID(uid string) string {
+	if uid == "" {
+		return ""
+	}
 	sum := sha256.Sum256([]byte(uid))
 	return hex.EncodeToString(sum[:6])
 }

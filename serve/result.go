@@ -16,6 +16,9 @@ type Result struct {
 	TimingsMS        Timings            `json:"timings_ms"`
 }
 
+// Reject adds objects that were not used, in the order of the list whatever order they came in.
+func (r *Result) Reject(list ...Rejection) { r.Rejected = sortRejections(append(r.Rejected, list...)) }
+
 // View is one object of a study that was used.
 type View struct {
 	SOPInstanceUID string             `json:"sop_instance_uid"`
@@ -27,7 +30,7 @@ type View struct {
 
 // The flags that the engine adds to those of cxr.
 const (
-	FlagEvidenceUntrained = "view_evidence_untrained" // the view is known by evidence that the training images never had
+	FlagEvidenceUntrained = "view_evidence_untrained" // the view is known by evidence that the training images never had, or by none
 	FlagFarFromTraining   = "far_from_training"       // the embedding lies farther out than those of 99 % of the training images
 	FlagSharedUID         = "sop_instance_uid_shared" // another object of the study has the same UID and another picture
 )

@@ -58,15 +58,34 @@ type Health struct {
 func (s *Server) unready() *Problem {
 	switch {
 	case s.draining.Load():
-		return problem(http.StatusServiceUnavailable, "draining", "ask another server", "the server is stopping")
+		return draining()
 	case s.engine.Load() == nil:
 		return problem(http.StatusServiceUnavailable, "not_ready", "wait until /readyz answers 200", "the model is being loaded")
 	}
 	return nil
 }
 
+func draining() *Problem {
+	return problem(http.StatusServiceUnavailable, "draining", "ask another server", "the server is stopping")
+}
+
+// unable says why this study is not taken in, or returns nil. A server that is about to stop takes studies in until those
+// who send them had the time to hear of it.
+func (s *Server) unable(c *gin.Context) *Problem {
+	attention, given := c.GetQuery("attention")
+	switch {
+	case s.stopped.Load():
+		return draining()
+	case s.engine.Load() == nil:
+		return s.unready()
+	case given && attention != "false":
+		return problem(http.StatusUnprocessableEntity, "no_attention", "ask without ?attention", "the model has no attention output")
+	}
+	return nil
+}
+
 func (s *Server) classify(c *gin.Context) {
-	if p := s.unready(); p != nil {
+	if p := s.unable(c); p != nil {
 		s.refuse(c, p)
 		return
 	}
@@ -78,7 +97,7 @@ func (s *Server) classify(c *gin.Context) {
 			"the server has all the studies it can work on"))
 		return
 	}
-	result, err := s.engine.Load().Classify(c.Request.Context(), uploads(c.Writer, c.Request, s.opts.Limits))
+	result, err := s.engine.Load().Classify(c.Request.Context(), uploads(c.Writer, c.Request, s.opts.Limits, s.opts.ReadTimeout))
 	var p *Problem
 	switch {
 	case err == nil:

@@ -19,11 +19,16 @@ import (
 type ServerOptions struct {
 	Limits Limits
 	// Studies is how many requests are in the house at a time, being read, waiting or worked on; more are answered with 429.
-	// Each holds no more than the file that is arriving, or a whole zip archive. Default 4 per core.
+	// Each holds no more than the file that is arriving; a zip archive is on disk, in the folder for temporary files.
+	// Default 4 per core.
 	Studies int
-	// ReadTimeout is how long a request may take to arrive; the time to answer it does not count. Default 2 minutes.
+	// ReadTimeout is how long the server may wait for a request to arrive; neither the time to answer it counts, nor that in
+	// which the server is too busy to read on. Default 2 minutes.
 	ReadTimeout time.Duration
-	Logger      *slog.Logger // default slog.Default()
+	// DrainDelay is how long the server goes on taking in studies after it was told to stop, with /readyz at 503, so that a
+	// balancer sees it and sends no more. 0 is none.
+	DrainDelay time.Duration
+	Logger     *slog.Logger // default slog.Default()
 }
 
 func (o ServerOptions) withDefaults() ServerOptions {
@@ -63,7 +68,8 @@ type Server struct {
 	handler  http.Handler
 	house    chan struct{} // one place per study taken in
 	engine   atomic.Pointer[Engine]
-	draining atomic.Bool
+	draining atomic.Bool // told to stop
+	stopped  atomic.Bool // takes in no more studies
 }
 
 // NewServer makes a Server that answers 503 until Ready is called.
@@ -80,8 +86,8 @@ func (s *Server) Ready(e *Engine) { s.engine.Store(e) }
 // Handler is all of the server's routes.
 func (s *Server) Handler() http.Handler { return s.handler }
 
-// Serve answers requests until ctx ends. Then it stops being ready, takes in no more studies, answers every one that it
-// took in, and returns nil.
+// Serve answers requests until ctx ends. Then it stops being ready; after DrainDelay it takes in no more studies, answers
+// every one that it took in, and returns nil.
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	lasting := context.WithoutCancel(ctx) // a study that was taken in outlives ctx
 	srv := &http.Server{
@@ -98,6 +104,13 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	case <-ctx.Done():
 	}
 	s.draining.Store(true)
+	s.opts.Logger.Info("draining", "delay", s.opts.DrainDelay)
+	select {
+	case err := <-stopped:
+		return fmt.Errorf("serve %s: %w", ln.Addr(), err)
+	case <-time.After(s.opts.DrainDelay):
+	}
+	s.stopped.Store(true)
 	s.opts.Logger.Info("stopping", "studies_in_progress", len(s.house))
 	err := srv.Shutdown(lasting)
 	<-stopped

@@ -175,9 +175,6 @@ func TestServe_AnswersEverythingTakenInBeforeItStops(t *testing.T) {
 		if err := <-stopped; err != nil {
 			t.Error(err)
 		}
-		if f.closed {
-			t.Error("the server closed the engine, which is not its own")
-		}
 	})
 }
 
@@ -245,6 +242,7 @@ func TestServe_OnlyTheBodyHasADeadline(t *testing.T) {
 		}}, ServerOptions{ReadTimeout: time.Minute})
 		network, stop, stopped := running(t, s)
 		object := servetest.Object{}.Bytes(t)
+		form, formBody := formOf(t, []Upload{{Name: "a", Data: object}})
 		head := fmt.Sprintf("POST %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/dicom\r\nContent-Length: %d\r\n\r\n",
 			pathClassify, len(object))
 		for name, c := range map[string]struct {
@@ -252,10 +250,12 @@ func TestServe_OnlyTheBodyHasADeadline(t *testing.T) {
 			after      time.Duration
 		}{
 			"long study": {head + string(object), "HTTP/1.1 200 ", time.Hour},
-			"slow body":  {head + string(object[:100]), "HTTP/1.1 408 ", time.Minute},
-			"slow head":  {head[:20], "", headerTimeout},
-			"silence":    {"", "", headerTimeout},
-			"huge head":  {"GET / HTTP/1.1\r\nHost: x\r\nA: " + strings.Repeat("a", 2*maxHeaderBytes) + "\r\n\r\n", "HTTP/1.1 431 ", 0},
+			"long study in a form": {fmt.Sprintf("POST %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n%s",
+				pathClassify, form, len(formBody), formBody), "HTTP/1.1 200 ", time.Hour},
+			"slow body": {head + string(object[:100]), "HTTP/1.1 408 ", time.Minute},
+			"slow head": {head[:20], "", headerTimeout},
+			"silence":   {"", "", headerTimeout},
+			"huge head": {"GET / HTTP/1.1\r\nHost: x\r\nA: " + strings.Repeat("a", 2*maxHeaderBytes) + "\r\n\r\n", "HTTP/1.1 431 ", 0},
 		} {
 			conn, err := network.dial(t.Context(), "", "")
 			if err != nil {
@@ -277,6 +277,70 @@ func TestServe_OnlyTheBodyHasADeadline(t *testing.T) {
 	})
 }
 
+// A server that has no worker to spare does not read on: that time is not the caller's. Time is synctest's.
+func TestServe_BusyTimeIsNotTheCallers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const run = 10 * time.Minute
+		f := &fakeModel{during: func(context.Context) error {
+			<-time.After(run)
+			return nil
+		}}
+		s := readyServer(t, f, ServerOptions{ReadTimeout: time.Minute})
+		s.Ready(fakeEngine(t, f, Options{Workers: 1}))
+		network, stop, stopped := running(t, s)
+		answers := make(chan error, 2)
+		first := servetest.Object{Study: "9"}.Bytes(t)
+		go func() { answers <- network.ask(t.Context(), "application/dicom", first) }()
+		synctest.Wait() // its run has the worker
+		form, body := formOf(t, files(t, servetest.Study("1.2", 1)...))
+		go func() { answers <- network.ask(t.Context(), form, body) }()
+		start := time.Now()
+		for range 2 {
+			if err := <-answers; err != nil {
+				t.Error(err)
+			}
+		}
+		if took := time.Since(start); took < run || f.runs != 3 {
+			t.Errorf("%d runs after %v: the second study did not wait for the first", f.runs, took)
+		}
+		stop()
+		if err := <-stopped; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// Whoever watches /readyz hears that the server stops while it still takes connections and studies.
+func TestServe_SaysThatItWillStopBeforeItDoes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const delay = time.Minute
+		s := readyServer(t, &fakeModel{}, ServerOptions{DrainDelay: delay})
+		network, stop, stopped := running(t, s)
+		start := time.Now()
+		stop()
+		synctest.Wait()
+		client := http.Client{Transport: &http.Transport{DialContext: network.dial, DisableKeepAlives: true}}
+		response, err := client.Get("http://server" + pathReady)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(response.Body)
+		response.Body.Close()
+		if err != nil || response.StatusCode != 503 || !strings.Contains(string(body), `"draining"`) {
+			t.Errorf("/readyz: status %d, %v: %s", response.StatusCode, err, body)
+		}
+		if err := network.ask(t.Context(), "application/dicom", servetest.Object{}.Bytes(t)); err != nil {
+			t.Error(err)
+		}
+		if err := <-stopped; err != nil || time.Since(start) < delay {
+			t.Errorf("stopped after %v: %v", time.Since(start), err)
+		}
+		if _, err := network.dial(t.Context(), "", ""); err == nil {
+			t.Error("the address still takes connections")
+		}
+	})
+}
+
 func TestListen_RefusesWhatOthersCanReach(t *testing.T) {
 	for _, c := range []struct {
 		addr     string
@@ -285,7 +349,6 @@ func TestListen_RefusesWhatOthersCanReach(t *testing.T) {
 		loopback bool // whether the error is ErrNotLoopback
 	}{
 		{"127.0.0.1:0", false, true, false},
-		{"127.8.8.8:0", false, true, false},
 		{"localhost:0", false, true, false},
 		{"0.0.0.0:0", false, false, true},
 		{":0", false, false, true},
@@ -296,7 +359,6 @@ func TestListen_RefusesWhatOthersCanReach(t *testing.T) {
 		{":0", true, true, false},
 		{"127.0.0.1", false, false, false},
 		{"127.0.0.1:http:x", false, false, false},
-		{"192.0.2.1:0", true, false, false}, // nobody's address (RFC 5737)
 	} {
 		ln, err := Listen(t.Context(), c.addr, c.insecure)
 		if err == nil {

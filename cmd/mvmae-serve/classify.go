@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"iter"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,19 +16,28 @@ import (
 
 	"github.com/mvmae/mvmae/cmd/internal/cli"
 	"github.com/mvmae/mvmae/dicom"
+	"github.com/mvmae/mvmae/dicom/cxr"
 	"github.com/mvmae/mvmae/internal/hint"
 	"github.com/mvmae/mvmae/model"
+	"github.com/mvmae/mvmae/model/ort"
 	"github.com/mvmae/mvmae/serve"
 )
 
 // ClassifyCmd answers the studies in files.
 type ClassifyCmd struct {
-	Model  string   `required:"" type:"path" placeholder:"FILE" help:"Model file, as mvmae-export makes it."`
-	Device string   `default:"cpu" enum:"cpu,cuda,auto" help:"Where the model runs: cpu, cuda or auto."`
-	Paths  []string `arg:"" name:"file" help:"DICOM files, and folders of them; several studies are answered one by one."`
+	Model    string `required:"" type:"path" placeholder:"FILE" help:"Model file, as mvmae-export makes it."`
+	Device   string `default:"cpu" enum:"cpu,cuda,auto" help:"Where the model runs: cpu, cuda or auto."`
+	accepted `embed:""`
+	Paths    []string `arg:"" name:"file" help:"DICOM files, and folders of them; of any number of studies."`
 }
 
-// studiesDoc is the --json document of several studies; one study's is the document the server answers with.
+// accepted is the flag of the kinds of image that are read.
+type accepted struct {
+	Modalities []string `default:"CR,DX" enum:"CR,DX,DR,RG" placeholder:"CR,DX" help:"Modalities that are accepted; older devices write DR or RG."`
+}
+
+// studiesDoc is the --json document when not exactly one study was answered; one study's is the document the server
+// answers with.
 type studiesDoc struct {
 	Studies  []*serve.Result   `json:"studies"`
 	Rejected []serve.Rejection `json:"rejected"` // objects that nobody knows the study of
@@ -38,17 +48,20 @@ func (c *ClassifyCmd) Run(ctx context.Context, out *cli.Output) error {
 	if err != nil {
 		return err
 	}
-	engine, err := serve.Open(c.Model, serve.Options{Device: c.Device})
+	engine, err := serve.Open(c.Model, serve.Options{Device: c.Device, Modalities: c.Modalities})
 	if err != nil {
 		return err
 	}
 	defer engine.Close()
+	if c.Device == ort.Auto {
+		slog.Info("auto", "device", engine.Device())
+	}
 	results, rejected, err := engine.ClassifyAll(ctx, readFiles(files, out))
 	if err != nil {
 		return err
 	}
 	if len(results) == 1 {
-		results[0].Rejected = append(results[0].Rejected, rejected...)
+		results[0].Reject(rejected...)
 		err = out.Result(results[0])
 	} else {
 		err = out.Result(studiesDoc{Studies: append([]*serve.Result{}, results...), Rejected: rejected})
@@ -68,12 +81,17 @@ func (c *ClassifyCmd) Run(ctx context.Context, out *cli.Output) error {
 	return verdict(results, rejected, len(files))
 }
 
-// verdict is the error that says how much of the input was refused. An object sent twice is none.
+// verdict is the error that says how much of the input was refused, or that the program itself failed at some. An object
+// sent twice is neither.
 func verdict(results []*serve.Result, rejected []serve.Rejection, files int) error {
-	refused := map[string]bool{}
+	refused, failed := map[string]bool{}, map[string]bool{}
 	note := func(list []serve.Rejection) {
 		for _, r := range list {
-			if r.Code != serve.CodeDuplicate {
+			switch r.Code {
+			case serve.CodeDuplicate:
+			case serve.CodeInternal:
+				failed[r.Name] = true
+			default:
 				refused[r.Name] = true
 			}
 		}
@@ -83,8 +101,10 @@ func verdict(results []*serve.Result, rejected []serve.Rejection, files int) err
 		note(r.Rejected)
 	}
 	switch {
+	case len(failed) > 0:
+		return fmt.Errorf("files that this program failed at: %d of %d, refused: %d", len(failed), files, len(refused))
 	case len(results) == 0:
-		return hint.Wrap(fmt.Errorf("no study can be classified; files refused: %d", len(refused)),
+		return hint.Wrap(cli.Exit(cli.ExitRefused, fmt.Errorf("no study can be classified; files refused: %d", len(refused))),
 			"the reasons are in the list of the rejected; \"mvmae-serve inspect FILE\" shows what a file holds")
 	case len(refused) > 0:
 		return cli.Exit(cli.ExitRefused, fmt.Errorf("files refused: %d of %d", len(refused), files))
@@ -96,6 +116,9 @@ func verdict(results []*serve.Result, rejected []serve.Rejection, files int) err
 func listFiles(paths []string) ([]string, error) {
 	var files []string
 	for _, root := range paths {
+		if info, err := os.Stat(root); err == nil && info.IsDir() {
+			root += string(filepath.Separator) // a link to a folder stands for the folder
+		}
 		err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 			if err != nil {
 				return err
@@ -140,21 +163,25 @@ func readFiles(files []string, out *cli.Output) iter.Seq2[serve.Upload, error] {
 	}
 }
 
-// readFile reads a byte more than the parser takes, at most: then that refuses the file by its own code.
+// readFile reads a regular file of no more than the parser takes. One that grows meanwhile is cut there.
 func readFile(path string) ([]byte, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, err
 	}
 	if !info.Mode().IsRegular() {
-		return nil, errors.New("not a regular file")
+		return nil, &fs.PathError{Op: "read", Path: path, Err: errors.New("not a regular file")}
+	}
+	limit := int64(dicom.DefaultLimits().MaxBytes)
+	if info.Size() > limit {
+		return nil, &cxr.Refusal{Code: string(dicom.CodeTooLarge), Detail: fmt.Sprintf("the file has %d bytes, the limit is %d", info.Size(), limit)}
 	}
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, int64(dicom.DefaultLimits().MaxBytes)+1))
+	return io.ReadAll(io.LimitReader(f, limit))
 }
 
 func printStudy(out *cli.Output, r *serve.Result) {

@@ -3,9 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"image"
@@ -17,12 +15,14 @@ import (
 	"github.com/mvmae/mvmae/dicom"
 	"github.com/mvmae/mvmae/dicom/codec"
 	"github.com/mvmae/mvmae/dicom/cxr"
+	"github.com/mvmae/mvmae/serve"
 )
 
 // InspectCmd shows what the model will see of one file: its view with the evidence for it, flags, and on demand the pixels
 // at three points of the way. It prints no patient data. A file that must not be classified ends with its code and exit
 // code 3.
 type InspectCmd struct {
+	accepted  `embed:""`
 	Recipe    string `help:"How stored values become 8 bits: mimic or display, either with +fit." default:"mimic"`
 	NPY       string `name:"npy" placeholder:"OUT" help:"Write the model's input, [1,224,224] float32."`
 	PNG       string `name:"png" placeholder:"OUT" help:"Write the same as a picture of 224 x 224."`
@@ -61,7 +61,7 @@ func (c *InspectCmd) Run(_ context.Context, out *cli.Output) error {
 		return cli.Exit(cli.ExitUsage, err)
 	}
 	doc := inspection{Recipe: recipe.String(), Flags: []string{}}
-	img, plane, err := readRadiograph(c.File, recipe)
+	img, plane, err := c.read(recipe)
 	var refusal *cxr.Refusal
 	if errors.As(err, &refusal) {
 		doc.Refused = &inspectRefusal{refusal.Code, refusal.Detail}
@@ -79,41 +79,36 @@ func (c *InspectCmd) Run(_ context.Context, out *cli.Output) error {
 	doc.View, doc.Evidence, doc.Flags = img.View.String(), string(img.Evidence), append(doc.Flags, img.Flags...)
 	doc.Rows, doc.Columns, doc.BitsStored = img.Rows, img.Columns, img.BitsStored
 	doc.Photometric, doc.TransferSyntax = img.Photometric, img.TransferSyntaxUID
-	doc.Study, doc.Series, doc.Instance = hashedUID(img.StudyInstanceUID), hashedUID(img.SeriesInstanceUID), hashedUID(img.SOPInstanceUID)
+	doc.Study, doc.Series, doc.Instance = serve.HashUID(img.StudyInstanceUID), serve.HashUID(img.SeriesInstanceUID), serve.HashUID(img.SOPInstanceUID)
 	doc.print(out)
 	return out.Result(doc)
 }
 
-// readRadiograph reads a file of any of the three kinds, no more of it than the limit allows.
-func readRadiograph(name string, recipe cxr.Recipe) (*cxr.Image, *codec.Plane, error) {
-	limits := dicom.DefaultLimits()
-	info, err := os.Stat(name)
-	if err != nil {
-		return nil, nil, err
-	}
-	if info.Size() > int64(limits.MaxBytes) {
-		return nil, nil, &cxr.Refusal{Code: string(dicom.CodeTooLarge),
-			Detail: fmt.Sprintf("the file has %d bytes, the limit is %d", info.Size(), limits.MaxBytes)}
-	}
-	data, err := os.ReadFile(name)
+// read reads a file of any of the three kinds, no more of it than the limit allows.
+func (c *InspectCmd) read(recipe cxr.Recipe) (*cxr.Image, *codec.Plane, error) {
+	data, err := readFile(c.File)
 	if err != nil {
 		return nil, nil, err
 	}
 	if cxr.IsPNG(data) || cxr.IsJPEG(data) {
 		img, err := cxr.FromPicture(data, recipe)
-		if err != nil {
-			return nil, nil, err
+		if err != nil || c.StoredNPY == "" {
+			return img, nil, err
 		}
 		plane, _, err := cxr.DecodePicture(data)
 		return img, plane, err
 	}
-	img, err := cxr.FromDICOM(data, recipe, limits)
+	limits := dicom.DefaultLimits()
+	f, err := dicom.Parse(data, limits)
+	if unsound := (*dicom.Error)(nil); errors.As(err, &unsound) {
+		return nil, nil, &cxr.Refusal{Code: string(unsound.Code), Detail: unsound.Detail}
+	}
 	if err != nil {
 		return nil, nil, err
 	}
-	f, err := dicom.Parse(data, limits)
-	if err != nil {
-		return nil, nil, err
+	img, err := cxr.Options{Recipe: recipe, Limits: limits, Modalities: c.Modalities}.FromFile(f)
+	if err != nil || c.StoredNPY == "" {
+		return img, nil, err
 	}
 	pixels, err := f.Pixels()
 	if err != nil {
@@ -163,15 +158,6 @@ func writeNPY(name, dtype string, shape []int, values any) error {
 		return fmt.Errorf("encode %s: %w", name, err)
 	}
 	return os.WriteFile(name, b.Bytes(), 0o644)
-}
-
-// hashedUID is how an identifier is shown.
-func hashedUID(uid string) string {
-	if uid == "" {
-		return ""
-	}
-	sum := sha256.Sum256([]byte(uid))
-	return hex.EncodeToString(sum[:6])
 }
 
 // print writes the inspection for people.

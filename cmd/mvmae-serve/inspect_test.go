@@ -18,6 +18,7 @@ import (
 	"github.com/mvmae/mvmae/cmd/internal/cli"
 	"github.com/mvmae/mvmae/dicom"
 	"github.com/mvmae/mvmae/dicom/cxr"
+	"github.com/mvmae/mvmae/serve"
 )
 
 // inspectedElements is a small radiograph with pixels that tell rows from columns.
@@ -89,7 +90,7 @@ func TestInspect_SaysWhatTheModelSees(t *testing.T) {
 	}
 	want := inspection{Recipe: "display+fit", View: "lateral", Evidence: "view_position", Flags: []string{"no_body_part"}, Rows: 300,
 		Columns: 400, BitsStored: 12, Photometric: "MONOCHROME2", TransferSyntax: dicom.ExplicitVRBigEndian,
-		Study: hashedUID("1.2.3.4567.1"), Series: hashedUID("1.2.3.4567.2"), Instance: hashedUID("1.2.3.4567.3")}
+		Study: serve.HashUID("1.2.3.4567.1"), Series: serve.HashUID("1.2.3.4567.2"), Instance: serve.HashUID("1.2.3.4567.3")}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
@@ -195,7 +196,8 @@ func TestInspect_BadInput(t *testing.T) {
 		text string
 	}{
 		{"no file", InspectCmd{File: filepath.Join(dir, "none")}, 1, "", "none"},
-		{"a folder", InspectCmd{File: dir}, 1, "", "directory"},
+		{"a folder", InspectCmd{File: dir}, 1, "", "not a regular file"},
+		{"endless", InspectCmd{File: "/dev/zero"}, 1, "", "not a regular file"},
 		{"recipe", InspectCmd{File: good, Recipe: "mimik"}, 2, "", "mimik"},
 		{"unwritable", InspectCmd{File: good, NPY: filepath.Join(dir, "none", "a.npy")}, 1, "", "none"},
 		{"1 GB", InspectCmd{File: huge}, 3, "too_large", "1073741824 bytes"},

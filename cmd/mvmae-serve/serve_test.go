@@ -20,6 +20,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/mvmae/mvmae/cmd/internal/cli"
 	"github.com/mvmae/mvmae/export"
 	"github.com/mvmae/mvmae/export/exporttest"
 	"github.com/mvmae/mvmae/internal/libs"
@@ -180,12 +181,12 @@ func TestUpAndClassify_SameNumbers(t *testing.T) {
 	if code != 0 {
 		t.Errorf("up: exit code %d", code)
 	}
-	for _, line := range []string{"msg=listening", "msg=ready", "msg=request", "msg=stopping", "study=" + serve.HashUID("1.2.3")} {
+	for _, line := range []string{"msg=listening", "msg=ready", "msg=request", "msg=draining", "msg=stopping", "study=" + serve.HashUID("1.2.3")} {
 		if !strings.Contains(log, line) {
 			t.Errorf("the log lacks %q:\n%s", line, log)
 		}
 	}
-	if strings.Contains(log, "1.2.3 ") || strings.Contains(log, "0.dcm") || strings.Contains(log, "DOE") {
+	if strings.Contains(log, "study=1.2.3") || strings.Contains(log, "0.dcm") || strings.Contains(log, "DOE") {
 		t.Errorf("the log names the patient, the study or a file:\n%s", log)
 	}
 }
@@ -234,6 +235,15 @@ func TestClassify_ExitCodes(t *testing.T) {
 	if err := os.Symlink("nowhere", dangling); err != nil {
 		t.Fatal(err)
 	}
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(study, link); err != nil {
+		t.Fatal(err)
+	}
+	dr := file("dr.dcm", servetest.Object{Modality: "DR"}.Bytes(t))
+	huge := file("huge.dcm", nil)
+	if err := os.Truncate(huge, 1<<30); err != nil { // takes no room on disk
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
 		name   string
 		args   []string
@@ -245,14 +255,19 @@ func TestClassify_ExitCodes(t *testing.T) {
 		{"one sent twice", []string{study, study}, 0, []string{"duplicate"}, ""},
 		{"one bad among good", []string{study, text}, 3, []string{"study 1.2.3", "not_dicom"}, "error: files refused: 1 of 3\n"},
 		{"dangling link among good", []string{study, filepath.Dir(dangling)}, 3, []string{"unreadable"}, "error: files refused: 1 of 3\n"},
-		{"not DICOM", []string{text}, 1, []string{"not_dicom"}, "error: no study can be classified; files refused: 1\nhint: "},
-		{"truncated", []string{file("cut.dcm", whole[:len(whole)-9])}, 1, []string{"truncated"}, "error: no study"},
-		{"compressed", []string{file("j.dcm", servetest.Object{Syntax: "1.2.840.10008.1.2.4.90"}.Bytes(t))}, 1,
+		{"not DICOM", []string{text}, 3, []string{"not_dicom"}, "error: no study can be classified; files refused: 1\nhint: "},
+		{"truncated", []string{file("cut.dcm", whole[:len(whole)-9])}, 3, []string{"truncated"}, "error: no study"},
+		{"compressed", []string{file("j.dcm", servetest.Object{Syntax: "1.2.840.10008.1.2.4.90"}.Bytes(t))}, 3,
 			[]string{"unsupported_transfer_syntax", "JPEG 2000"}, "error: no study"},
-		{"CT", []string{file("ct.dcm", servetest.Object{Modality: "CT"}.Bytes(t))}, 1, []string{"wrong_modality"}, "error: no study"},
-		{"knee", []string{file("knee.dcm", servetest.Object{BodyPart: "KNEE"}.Bytes(t))}, 1, []string{"not_chest"}, "error: no study"},
+		{"CT", []string{file("ct.dcm", servetest.Object{Modality: "CT"}.Bytes(t))}, 3, []string{"wrong_modality"}, "error: no study"},
+		{"knee", []string{file("knee.dcm", servetest.Object{BodyPart: "KNEE"}.Bytes(t))}, 3, []string{"not_chest"}, "error: no study"},
 		{"no file", []string{filepath.Join(dir, "nothing.dcm")}, 1, nil, "nothing.dcm: no such file or directory"},
 		{"empty folder", []string{hidden}, 1, nil, "error: classify: no file in"},
+		{"link to a folder", []string{link}, 0, []string{"study 1.2.3\n"}, ""},
+		{"DR", []string{dr}, 3, []string{"wrong_modality"}, "error: no study"},
+		{"DR where it is accepted", []string{"--modalities", "CR,DX,DR", dr}, 0, []string{"study 1.2.3\n"}, ""},
+		{"MG is never accepted", []string{"--modalities", "MG", dr}, 2, nil, "--modalities"},
+		{"larger than any object", []string{huge}, 3, []string{"too_large"}, "error: no study"},
 		{"two studies", []string{study, studyDir(t, "4.5.6")}, 0, []string{"study 1.2.3\n", "study 4.5.6\n"}, ""},
 	} {
 		code, stdout, stderr := command(t, append([]string{"classify", "--model", model}, c.args...)...)
@@ -281,6 +296,59 @@ func TestClassify_SeveralStudiesAreOneDocument(t *testing.T) {
 	if code != 3 || doc.SchemaVersion != 1 || len(doc.Studies) != 2 || doc.Studies[0].StudyInstanceUID != "1.2.3" ||
 		len(doc.Rejected) != 1 || doc.Rejected[0].Code != "not_dicom" {
 		t.Errorf("exit code %d: %s", code, stdout)
+	}
+}
+
+// One study answered is the server's document, whatever was refused beside it; its list is in the server's order.
+func TestClassify_OneStudyIsTheServersDocument(t *testing.T) {
+	dir := studyDir(t, "1.2.3")
+	writeFile(t, filepath.Join(dir, "z", "0.dcm"), servetest.Study("1.2.3", 3)[0].Bytes(t)) // there twice
+	writeFile(t, filepath.Join(dir, "notes.txt"), []byte("no"))
+	code, stdout, stderr := command(t, "classify", "--json", "--model", modelFile(t), dir)
+	var doc serve.Result
+	if err := json.Unmarshal([]byte(stdout), &doc); err != nil {
+		t.Fatalf("exit code %d, %v: %s", code, err, stderr)
+	}
+	var got []string
+	for _, r := range doc.Rejected {
+		got = append(got, strings.TrimPrefix(r.Name, dir)+" "+r.Code)
+	}
+	if diff := cmp.Diff([]string{"/notes.txt not_dicom", "/z/0.dcm duplicate"}, got); code != 3 || doc.StudyInstanceUID != "1.2.3" || diff != "" {
+		t.Errorf("exit code %d, study %q, rejected (-want +got)\n%s", code, doc.StudyInstanceUID, diff)
+	}
+}
+
+func TestClassify_AutoSaysWhatItChose(t *testing.T) {
+	code, _, stderr := command(t, "classify", "--device", "auto", "--model", modelFile(t), studyDir(t, "1.2.3"))
+	if code != 0 || !strings.Contains(stderr, "device=cpu") && !strings.Contains(stderr, "device=cuda") {
+		t.Errorf("exit code %d: %s", code, stderr)
+	}
+}
+
+func TestVerdict_FailureOfTheProgramIsNoRefusal(t *testing.T) {
+	for name, c := range map[string]struct {
+		rejected []serve.Rejection
+		code     int
+	}{
+		"refused":          {[]serve.Rejection{{Name: "a", Code: "not_dicom"}}, cli.ExitRefused},
+		"failed":           {[]serve.Rejection{{Name: "a", Code: serve.CodeInternal}}, 0},
+		"refused, failed":  {[]serve.Rejection{{Name: "a", Code: serve.CodeInternal}, {Name: "b", Code: "not_dicom"}}, 0},
+		"duplicates alone": {[]serve.Rejection{{Name: "a", Code: serve.CodeDuplicate}}, cli.ExitRefused},
+	} {
+		err := verdict(nil, c.rejected, 2)
+		var coded interface{ ExitCode() int }
+		if got := errors.As(err, &coded) && coded.ExitCode() != 0; err == nil || got != (c.code != 0) || got && coded.ExitCode() != c.code {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// What a deflated object inflates to counts as its size.
+func TestUp_FileLimitHoldsForTheInflatedSize(t *testing.T) {
+	for _, mib := range []int64{1, 128, 1024} {
+		if got := (&UpCmd{MaxFileMiB: mib, MaxMegapixels: 64}).limits(); got.MaxBytes != int(mib)<<20 || got.MaxPixels != 64<<20 {
+			t.Errorf("--max-file-mib %d: %+v", mib, got)
+		}
 	}
 }
 

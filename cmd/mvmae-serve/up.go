@@ -20,7 +20,8 @@ type UpCmd struct {
 	Listen   string `default:"127.0.0.1:8080" help:"Host and port; port 0 takes a free one."`
 	Insecure bool   `help:"Accept callers from other machines, without asking who they are."`
 	Device   string `default:"cpu" enum:"cpu,cuda,auto" help:"Where the model runs: cpu, cuda or auto."`
-	Check    bool   `help:"Open the model and the address as up would, and leave."`
+	accepted `embed:""`
+	Check    bool `help:"Open the model and the address as up would, and leave."`
 
 	MaxRequestMiB int64         `name:"max-request-mib" default:"512" help:"Size of a request, and of what a zip inflates to."`
 	MaxFileMiB    int64         `name:"max-file-mib" default:"128" help:"Size of one object."`
@@ -28,6 +29,7 @@ type UpCmd struct {
 	MaxMegapixels int           `default:"64" help:"Rows times columns of one image, in units of 1048576."`
 	MaxStudies    int           `placeholder:"N" help:"Requests in the house at a time; more are answered with 429 (default: 4 per core)."`
 	ReadTimeout   time.Duration `default:"2m" help:"How long a request's body may take to arrive."`
+	DrainDelay    time.Duration `default:"1s" help:"How long to go on when told to stop, with /readyz at 503: longer than your balancer asks apart."`
 }
 
 // upDoc is what up says under --json once it is ready.
@@ -59,7 +61,7 @@ func (c *UpCmd) Run(ctx context.Context, out *cli.Output) error {
 	}
 	server := serve.NewServer(serve.ServerOptions{
 		Limits:  serve.Limits{RequestBytes: c.MaxRequestMiB << 20, FileBytes: c.MaxFileMiB << 20, Files: c.MaxFiles},
-		Studies: c.MaxStudies, ReadTimeout: c.ReadTimeout,
+		Studies: c.MaxStudies, ReadTimeout: c.ReadTimeout, DrainDelay: c.DrainDelay,
 	})
 	// The server answers while the model is loaded, /readyz with 503, so that whoever watches it sees that it lives.
 	slog.Info("listening", "address", ln.Addr().String())
@@ -82,9 +84,14 @@ func (c *UpCmd) Run(ctx context.Context, out *cli.Output) error {
 }
 
 func (c *UpCmd) open() (*serve.Engine, error) {
+	return serve.Open(c.Model, serve.Options{Device: c.Device, DICOM: c.limits(), Modalities: c.Modalities})
+}
+
+// limits are those of one object. The size holds for what a deflated one inflates to as well.
+func (c *UpCmd) limits() dicom.Limits {
 	lim := dicom.DefaultLimits()
-	lim.MaxBytes, lim.MaxPixels = max(lim.MaxBytes, int(c.MaxFileMiB)<<20), c.MaxMegapixels<<20
-	return serve.Open(c.Model, serve.Options{Device: c.Device, DICOM: lim})
+	lim.MaxBytes, lim.MaxPixels = int(c.MaxFileMiB)<<20, c.MaxMegapixels<<20
+	return lim
 }
 
 func (c *UpCmd) announce(out *cli.Output, ln net.Listener, engine *serve.Engine) error {
@@ -105,6 +112,7 @@ func (c *UpCmd) validate() error {
 	}{
 		{"--max-request-mib", c.MaxRequestMiB, 1}, {"--max-file-mib", c.MaxFileMiB, 1}, {"--max-files", int64(c.MaxFiles), 1},
 		{"--max-megapixels", int64(c.MaxMegapixels), 1}, {"--max-studies", int64(c.MaxStudies), 0}, {"--read-timeout", int64(c.ReadTimeout), 1},
+		{"--drain-delay", int64(c.DrainDelay), 0},
 	} {
 		if f.value < f.least {
 			errs = append(errs, errors.New(f.flag+" is too small"))

@@ -50,7 +50,8 @@ func supported(p *dicom.Pixels) error {
 			return refuse("%s of %d samples per pixel, signed %t", p.Photometric, p.SamplesPerPixel, p.Signed)
 		}
 	default:
-		return refuse("PhotometricInterpretation %.32q", p.Photometric)
+		return refuse("PhotometricInterpretation %s", dicom.Quote(p.Photometric, []string{"HSV", "ARGB", "CMYK",
+			"YBR_PARTIAL_422", "YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT", "XYB"}))
 	}
 	return nil
 }

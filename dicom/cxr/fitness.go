@@ -24,14 +24,17 @@ func fitness(h dicom.Header, modalities []string) (named bool, err error) {
 	case strings.HasPrefix(class, "1.2.840.10008.5.1.4.1.1.11."):
 		return false, &Refusal{CodeNotImage, "a presentation state"}
 	case !slices.Contains(modalities, modality):
-		return false, &Refusal{CodeModality, fmt.Sprintf("modality %.16q is none of %s", modality, strings.Join(modalities, ", "))}
+		return false, &Refusal{CodeModality, fmt.Sprintf("modality %s is none of %s", dicom.Quote(modality, modalityTerms), strings.Join(modalities, ", "))}
 	}
-	if intent := strings.ToUpper(h.String(tag.PresentationIntentType)); intent == "FOR PROCESSING" {
+	switch intent := strings.ToUpper(h.String(tag.PresentationIntentType)); {
+	case intent == "FOR PROCESSING":
 		return false, &Refusal{CodeForProcessing, "PresentationIntentType is FOR PROCESSING"}
+	case intent != "FOR PRESENTATION" && h.String(tag.SOPClassUID) == "1.2.840.10008.5.1.4.1.1.1.1.1":
+		return false, &Refusal{CodeForProcessing, "the SOP class is Digital X-Ray Image Storage - For Processing"}
 	}
 	if part := strings.ToUpper(h.String(tag.BodyPartExamined)); part != "" && part != "UNKNOWN" {
 		if !namesChest(part) {
-			return false, &Refusal{CodeBodyPart, fmt.Sprintf("BodyPartExamined is %.32q", part)}
+			return false, &Refusal{CodeBodyPart, "BodyPartExamined is " + dicom.Quote(part, bodyPartTerms)}
 		}
 		named = true
 	}
@@ -42,11 +45,21 @@ func fitness(h dicom.Header, modalities []string) (named bool, err error) {
 		case chestRegions[code] || namesChest(meaning):
 			named = true
 		default:
-			return false, &Refusal{CodeBodyPart, fmt.Sprintf("the anatomic region is %.32q", code)}
+			return false, &Refusal{CodeBodyPart, "AnatomicRegionSequence names no part of the chest"}
 		}
 	}
 	return named, nil
 }
+
+// modalityTerms are those of PS3.3 C.7.3.1.1.1 that a chest study is likely to come with or be mistaken for.
+var modalityTerms = []string{"CR", "CT", "DR", "DX", "ES", "IO", "IVUS", "KO", "MG", "MR", "NM", "OT", "PR", "PT", "PX", "RF", "RG",
+	"RTDOSE", "RTIMAGE", "RTPLAN", "RTSTRUCT", "SC", "SEG", "SM", "SR", "US", "XA", "XC"}
+
+// bodyPartTerms are terms of PS3.16 annex L, the parts that radiographs are made of.
+var bodyPartTerms = []string{"ABDOMEN", "ABDOMENPELVIS", "ANKLE", "ARM", "BREAST", "CALCANEUS", "CLAVICLE", "COCCYX", "CSPINE", "CTSPINE",
+	"ELBOW", "EXTREMITY", "EYE", "FACE", "FEMUR", "FINGER", "FOOT", "FOREARM", "HAND", "HEAD", "HIP", "HUMERUS", "JAW", "KNEE", "LEG",
+	"LSPINE", "LSSPINE", "MAXILLA", "NECK", "NOSE", "ORBIT", "PATELLA", "PELVIS", "RIB", "SACRUM", "SCAPULA", "SHOULDER", "SINUS",
+	"SIJOINT", "SKULL", "SPINE", "SSPINE", "STERNUM", "TIBIA", "TLSPINE", "TMJOINT", "TOE", "TSPINE", "WHOLEBODY", "WRIST", "ZYGOMA"}
 
 // namesChest accepts CHEST of PS3.16 annex L and the words that sites and other languages have for it.
 func namesChest(part string) bool {

@@ -96,6 +96,11 @@ func (o Options) FromDICOM(data []byte) (*Image, error) {
 	if err != nil {
 		return nil, refusal(err)
 	}
+	return o.FromFile(f)
+}
+
+// FromFile is FromDICOM for a file that is parsed already, by package dicom with the same limits.
+func (o Options) FromFile(f *dicom.File) (*Image, error) {
 	named, err := fitness(f.Header, o.Modalities)
 	if err != nil {
 		return nil, err

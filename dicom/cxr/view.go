@@ -44,7 +44,8 @@ const (
 	EvidenceTable Evidence = "table" // a data set's table states the view
 )
 
-// viewOf reads the view from the best evidence that decides. conflict says that a lesser one names the other view.
+// viewOf reads the view from the best evidence that decides. conflict says that a lesser one names another view:
+// the other of frontal and lateral, or a decubitus, oblique or lordotic one.
 func viewOf(h dicom.Header) (view View, evidence Evidence, conflict bool) {
 	described := func(t tag.Tag) func() (View, bool) {
 		return func() (View, bool) { return viewOfWords(strings.Join(h.Strings(t), " ")) }
@@ -65,7 +66,8 @@ func viewOf(h dicom.Header) (view View, evidence Evidence, conflict bool) {
 		case !ok:
 		case evidence == EvidenceNone:
 			view, evidence = v, rank.evidence
-		case v != view && v != Unknown && view != Unknown:
+		case rank.evidence == EvidenceStudyDescription && v == Unknown: // the oblique may be another image of the study
+		case v != view && view != Unknown:
 			conflict = true
 		}
 	}
@@ -84,17 +86,18 @@ func ViewFromTable(s string) View {
 	return Unknown
 }
 
-// viewOfPosition decides as the tables do. It also decides that obliques and the like are unknown, which no description
-// may then overrule; other values decide nothing.
+// viewOfPosition decides as the tables do, and reads what is no defined term (AP SUPINE) as a description. So it also
+// decides that obliques and the like are unknown, which no description may then overrule.
 func viewOfPosition(s string) (View, bool) {
 	if v := ViewFromTable(s); v != Unknown {
 		return v, true
 	}
-	return Unknown, slices.ContainsFunc(words(s), isNeither)
+	return viewOfWords(s)
 }
 
 // viewOfCodes reads codes of PS3.16 CID 4010: SNOMED CT, then the SNOMED RT of older files (designators SRT, SNM3 and
-// 99SDM). The two spell their codes so differently that the designator, which is often wrong, need not be asked.
+// 99SDM). The two spell their codes so differently that the designator, which is often wrong, need not be asked. All
+// projections of CID 4010 are here; codes from elsewhere decide nothing.
 func viewOfCodes(items []dicom.Header) (View, bool) {
 	for _, item := range items {
 		switch strings.ToUpper(item.String(tag.CodeValue)) {
@@ -112,7 +115,19 @@ func viewOfCodes(items []dicom.Header) (View, bool) {
 			"399184004", "R-10238", "399236003", "R-10234", // left, right oblique
 			"399312000", "R-10208", "399059000", "R-10216", // antero-posterior, postero-anterior oblique
 			"399160007", "R-10204", "260427002", "R-40783", // frontal, lateral oblique
-			"399061009", "R-10241", "399004004", "R-10246": // axial, oblique axial
+			"399061009", "R-10241", "399004004", "R-10246", // axial, oblique axial
+			"399132005", "R-10252", "399325008", "R-10254", // frontal-oblique, sagittal-oblique axial
+			"399368009", "R-10226", "399099002", "R-10230", // medio-lateral, latero-medial oblique
+			"260426006", "R-40782", // medial oblique
+			"399260004", "R-10224", "399352003", "R-10228", // medial-lateral, lateral-medial
+			"399162004", "R-10242", "399196006", "R-10244", // cranio-caudal, caudo-cranial
+			"399288005", "R-10248", "399225005", "R-10250", // the same, oblique
+			"399242004", "R-102C6", "399272005", "R-102C5", // acanthioparietal, parietoacanthial
+			"399351005", "R-102C7", "399316002", "R-102C8", // orbitoparietal, parieto-orbital
+			"399255003", "R-10256", "399360002", "R-10257", // submentovertical, verticosubmental
+			"399335002", "R-102C4", "399071006", "R-102C3", // dorsoplantar, plantodorsal
+			"399110001", "R-102C2", "260499007", "R-40810", // tangential, occlusal
+			"30730003", "G-A145": // sagittal
 			return Unknown, true
 		}
 	}

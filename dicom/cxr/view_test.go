@@ -85,7 +85,16 @@ func TestView_Evidence(t *testing.T) {
 		{"study is the last resort", []dicom.Element{study("CHEST LATERAL"), series("chest")}, answer{Lateral, EvidenceStudyDescription, false}},
 		{"agreement", []dicom.Element{position("PA"), orientation("L", "F"), series("CHEST AP")}, answer{Frontal, EvidenceViewPosition, false}},
 		{"conflict", []dicom.Element{position("PA"), code("SCT", "399067008")}, answer{Frontal, EvidenceViewPosition, true}},
-		{"a later oblique is no conflict", []dicom.Element{position("PA"), series("obl")}, answer{Frontal, EvidenceViewPosition, false}},
+		{"a later oblique", []dicom.Element{position("PA"), series("obl")}, answer{Frontal, EvidenceViewPosition, true}},
+		{"a decubitus with plain directions", []dicom.Element{orientation("L", "F"), series("CHEST LT DECUBITUS")}, answer{Frontal, EvidencePatientOrientation, true}},
+		{"an apical lordotic PA", []dicom.Element{position("PA"), processing("APICAL LORDOTIC")}, answer{Frontal, EvidenceViewPosition, true}},
+		{"an oblique somewhere in the study", []dicom.Element{position("PA"), study("CHEST PA AND OBL")}, answer{Frontal, EvidenceViewPosition, false}},
+		{"what is unknown conflicts with nothing", []dicom.Element{position("LLD"), series("CHEST AP")}, answer{Unknown, EvidenceViewPosition, false}},
+		{"AP SUPINE", []dicom.Element{position("AP SUPINE"), series("CHEST LATERAL")}, answer{Frontal, EvidenceViewPosition, true}},
+		{"LEFT LATERAL", []dicom.Element{position("LEFT LATERAL"), orientation("P", "F")}, answer{Lateral, EvidenceViewPosition, false}},
+		{"PA AND LATERAL", []dicom.Element{position("PA AND LATERAL"), orientation("P", "F")}, answer{Lateral, EvidencePatientOrientation, false}},
+		{"frontal-oblique axial", []dicom.Element{code("SCT", "399132005"), orientation("L", "F")}, answer{Unknown, EvidenceViewCode, false}},
+		{"SRT tangential", []dicom.Element{code("SRT", "R-102C2"), orientation("L", "F")}, answer{Unknown, EvidenceViewCode, false}},
 	} {
 		img := mustRead(t, Mimic, with(bare(), c.elems...))
 		got := answer{img.View, img.Evidence, strings.Contains(strings.Join(img.Flags, " "), FlagViewConflict)}
@@ -151,6 +160,8 @@ func TestFromDICOM_Refuses(t *testing.T) {
 		{"region chest, new code", with(without(good, tag.BodyPartExamined), region("816094009", "")), ""},
 		{"region in words only", with(without(good, tag.BodyPartExamined), region("", "Entire thorax")), ""},
 		{"raw detector data", with(good, text(tag.PresentationIntentType, "FOR PROCESSING")), CodeForProcessing},
+		{"raw detector data by its SOP class", with(good, text(tag.SOPClassUID, "1.2.840.10008.5.1.4.1.1.1.1.1"), text(tag.PresentationIntentType, "")), CodeForProcessing},
+		{"SOP class of raw data, FOR PRESENTATION", with(good, text(tag.SOPClassUID, "1.2.840.10008.5.1.4.1.1.1.1.1"), text(tag.PresentationIntentType, "FOR PRESENTATION")), ""},
 		{"for presentation", with(good, text(tag.PresentationIntentType, "FOR PRESENTATION")), ""},
 		{"no pixels", without(good, tag.PixelData), string(dicom.CodeNoPixelData)},
 		{"cut pixels", with(good, dicom.Element{Tag: tag.PixelData, VR: "OB", Value: make([]byte, 18)}), string(dicom.CodeTruncated)},
@@ -211,11 +222,28 @@ func TestOptions_MoreModalities(t *testing.T) {
 	}
 }
 
+// Wherever a patient's name stands by mistake, the refusal does not repeat it.
 func TestRefusal_NamesNoPatient(t *testing.T) {
-	secret := "Doe^Jane"
-	elems := with(bare(), text(tag.PatientName, secret), text(tag.PatientID, secret), text(tag.BodyPartExamined, "KNEE"))
-	_, err := FromDICOM(encode(t, dicom.ExplicitVRLittleEndian, elems), Mimic, dicom.DefaultLimits())
-	if err == nil || strings.Contains(err.Error(), secret) {
-		t.Errorf("%v", err)
+	const secret = "DOE^JANE 1961"
+	elems := with(bare(), text(tag.PatientName, secret), text(tag.PatientID, secret))
+	region := dicom.Element{Tag: tag.AnatomicRegionSequence, Value: []dicom.Item{{text(tag.CodeValue, secret), text(tag.CodeMeaning, secret)}}}
+	for name, c := range map[string]struct {
+		syntax string
+		elem   dicom.Element
+		code   string
+	}{
+		"knee":            {dicom.ExplicitVRLittleEndian, text(tag.BodyPartExamined, "KNEE"), CodeBodyPart},
+		"body part":       {dicom.ExplicitVRLittleEndian, text(tag.BodyPartExamined, secret), CodeBodyPart},
+		"region":          {dicom.ExplicitVRLittleEndian, region, CodeBodyPart},
+		"modality":        {dicom.ExplicitVRLittleEndian, text(tag.Modality, secret), CodeModality},
+		"photometric":     {dicom.ExplicitVRLittleEndian, text(tag.PhotometricInterpretation, secret), string(dicom.CodeUnsupportedPixels)},
+		"transfer syntax": {secret, dicom.Element{Tag: tag.PixelData, VR: "OB", Value: []byte{1, 2}}, string(dicom.CodeUnsupportedSyntax)},
+		"frames":          {dicom.ExplicitVRLittleEndian, text(tag.NumberOfFrames, secret), string(dicom.CodeMalformed)},
+	} {
+		_, err := FromDICOM(encode(t, c.syntax, with(elems, c.elem)), Mimic, dicom.DefaultLimits())
+		var r *Refusal
+		if !errors.As(err, &r) || r.Code != c.code || strings.Contains(strings.ToUpper(err.Error()), "DOE") || strings.Contains(err.Error(), "1961") {
+			t.Errorf("%s: %v, want code %s and nothing of the patient", name, err, c.code)
+		}
 	}
 }

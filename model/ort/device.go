@@ -33,7 +33,13 @@ func (e *DeviceError) ExitCode() int { return 4 }
 
 const cudaCure = "put the CUDA build of ONNX Runtime with CUDA 13 and cuDNN 9 on the loader's path, or accept the CPU with --device cpu"
 
-// Probe reports whether a device can be used with the ONNX Runtime at hand: nil, or why not, with the cure.
+// identity is the smallest model: y = x, float32 [1], opset 17, as an onnx.ModelProto.
+const identity = "\x08\x08" + ":7" + "\x0a\x10\x0a\x01x\x12\x01y\x22\x08Identity" + "\x12\x01g" +
+	"Z\x0f\x0a\x01x\x12\x0a\x0a\x08\x08\x01\x12\x04\x0a\x02\x08\x01" +
+	"b\x0f\x0a\x01y\x12\x0a\x0a\x08\x08\x01\x12\x04\x0a\x02\x08\x01" + "B\x02\x10\x11"
+
+// Probe reports whether a device can be used with the ONNX Runtime at hand: nil, or why not, with the cure. It runs a model
+// there, for libraries that load do not say that there is a GPU.
 func Probe(device string) error {
 	library, err := initialise()
 	if err != nil {
@@ -44,8 +50,40 @@ func Probe(device string) error {
 		return fmt.Errorf("probe %s: %w", device, err)
 	}
 	defer options.Destroy()
-	_, err = appendDevice(options, device, library)
-	return err
+	chosen, err := appendDevice(options, device, library)
+	if err != nil {
+		return err
+	}
+	err = runIdentity(options)
+	switch {
+	case err != nil && device == Auto && chosen == CUDA:
+		return Probe(CPU)
+	case err != nil && chosen == CUDA:
+		return hint.Wrap(&DeviceError{CUDA, plain(err)}, "%s", cudaCure)
+	case err != nil:
+		return fmt.Errorf("probe %s: %w", device, plain(err))
+	}
+	return nil
+}
+
+func runIdentity(options *onnx.SessionOptions) error {
+	session, err := onnx.NewDynamicAdvancedSessionWithONNXData([]byte(identity), []string{"x"}, []string{"y"}, options)
+	if err != nil {
+		return err
+	}
+	defer session.Destroy()
+	var in, out buffers
+	defer in.free()
+	defer out.free()
+	addTensor(&in, []float32{3}, 1)
+	y := addTensor(&out, make([]float32, 1), 1)
+	if err := errors.Join(in.err, out.err, session.Run(in.values, out.values)); err != nil {
+		return err
+	}
+	if y[0] != 3 {
+		return fmt.Errorf("a model that gives back 3 gave %v", y[0])
+	}
+	return nil
 }
 
 // appendDevice adds the execution provider of a device to options and returns the device that was chosen.

@@ -54,7 +54,8 @@ func compile(t *testing.T, dir, name, code string, flags ...string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(strings.TrimSpace(string(cc)), append([]string{"-shared", "-fPIC", "-o", filepath.Join(dir, name), "-x", "c", "-"}, flags...)...)
+	command := append(strings.Fields(string(cc)), "-shared", "-fPIC", "-o", filepath.Join(dir, name), "-x", "c", "-") // CC may be "ccache gcc"
+	cmd := exec.Command(command[0], append(command[1:], flags...)...)
 	cmd.Stdin = strings.NewReader(code)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
@@ -94,6 +95,13 @@ func wantProbe(t *testing.T, got, dir, text, cure string) {
 	if len(lines) != 4 || !strings.Contains(lines[0], dir) || !strings.Contains(lines[0], text) ||
 		!strings.Contains(lines[1], cure) || lines[2] != "code: 4" {
 		t.Errorf("want %q and %s in the error, %q in the hint, code 4; got\n%s", text, dir, cure, got)
+	}
+}
+
+func TestProbe_RunsAModelOnTheCPU(t *testing.T) {
+	libs.ForTests(t)
+	if err := ort.Probe(ort.CPU); err != nil {
+		t.Error(err)
 	}
 }
 
