@@ -128,11 +128,13 @@ func (o Options) FromDICOM(data []byte) (*Image, error) {
 
 // image applies the recipe to a plane. h is nil for a picture.
 func (r Recipe) image(p *codec.Plane, h dicom.Header) (*Image, error) {
-	table, constant, err := r.table(p, h)
+	w := workspaces.Get().(*workspace)
+	defer workspaces.Put(w)
+	constant, err := r.table(p, h, w)
 	if err != nil {
 		return nil, err
 	}
-	img := &Image{Stored: store(p, table, r.Fit), View: Unknown, Evidence: EvidenceNone,
+	img := &Image{Stored: store(p, w, r.Fit), View: Unknown, Evidence: EvidenceNone,
 		Rows: p.Rows, Columns: p.Columns, BitsStored: p.BitsStored()}
 	if p.Colour {
 		img.Flags = append(img.Flags, FlagColour)

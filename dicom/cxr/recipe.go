@@ -8,35 +8,37 @@ import (
 	"github.com/mvmae/mvmae/dicom/codec"
 )
 
-// table makes the recipe's map from raw words to 8 bits, [p.Words()], for the words that occur in p. h is nil for a
-// picture. constant says that p holds one value only.
-func (r Recipe) table(p *codec.Plane, h dicom.Header) (table []uint8, constant bool, err error) {
-	hist := p.Histogram()
+// table makes the recipe's map from raw words to 8 bits in w, for the words that occur in p. h is nil for a picture.
+// constant says that p holds one value only.
+func (r Recipe) table(p *codec.Plane, h dicom.Header, w *workspace) (constant bool, err error) {
+	hist := p.Histogram(&w.counts)
 	lo, hi := int32(math.MaxInt32), int32(math.MinInt32)
-	for w, n := range hist {
+	for word, n := range hist {
 		if n > 0 {
-			v := p.Value(w)
+			v := p.Value(word)
 			lo, hi = min(lo, v), max(hi, v)
 		}
 	}
+	table := w.table[:len(hist)]
 	switch r.Name {
 	case Mimic.Name:
-		return mimic(p, hist, lo, hi), lo == hi, nil
+		mimic(p, hist, lo, hi, table)
 	case Display.Name:
-		table, err = display(p, hist, h)
-		return table, lo == hi, err
+		err = display(p, hist, h, table)
+	default:
+		err = fmt.Errorf("unknown recipe %q", r.Name)
 	}
-	return nil, false, fmt.Errorf("unknown recipe %q", r.Name)
+	return lo == hi, err
 }
 
 // mimic stretches lo..hi to 8 bits, inverts MONOCHROME1 and equalises.
-func mimic(p *codec.Plane, hist []uint32, lo, hi int32) []uint8 {
-	table := make([]uint8, len(hist))
+func mimic(p *codec.Plane, hist []uint32, lo, hi int32, table []uint8) {
 	var levels [256]uint32
 	for w, n := range hist {
 		if n == 0 {
 			continue
 		}
+		table[w] = 0
 		if hi > lo {
 			table[w] = uint8(float64(p.Value(w)-lo) / float64(hi-lo) * 255)
 		}
@@ -49,7 +51,6 @@ func mimic(p *codec.Plane, hist []uint32, lo, hi int32) []uint8 {
 	for w := range table {
 		table[w] = equalised[table[w]]
 	}
-	return table
 }
 
 // equalise is cv::equalizeHist: the darkest level in use becomes 0, each other one the share of pixels above the darkest
