@@ -9,15 +9,16 @@ import (
 )
 
 type commands struct {
-	Demo     DemoCmd     `cmd:"" help:"Synthetic studies to a classified DICOM study, in minutes."`
-	Synth    SynthCmd    `cmd:"" help:"Make synthetic studies: a chest phantom as DICOM files."`
-	Index    IndexCmd    `cmd:"" help:"List a dataset's images with views, labels and splits."`
-	Pack     PackCmd     `cmd:"" help:"Preprocess indexed images into a memory-mapped pack."`
-	Pretrain PretrainCmd `cmd:"" help:"Pretrain a masked autoencoder on a pack."`
-	Probe    ProbeCmd    `cmd:"" help:"Train a linear classifier on a frozen encoder."`
-	Eval     EvalCmd     `cmd:"" help:"Score a run or a model file on held-out studies."`
-	Resume   ResumeCmd   `cmd:"" help:"Go on with a run that was stopped."`
-	Config   ConfigCmd   `cmd:"" help:"Print a recipe with every key."`
+	Demo       DemoCmd       `cmd:"" help:"Synthetic studies to a classified DICOM study, in minutes."`
+	Synth      SynthCmd      `cmd:"" help:"Make synthetic studies: a chest phantom as DICOM files."`
+	Index      IndexCmd      `cmd:"" help:"List a dataset's images with views, labels and splits."`
+	Pack       PackCmd       `cmd:"" help:"Preprocess indexed images into a memory-mapped pack."`
+	Deidentify DeidentifyCmd `cmd:"" help:"Take identities out of DICOM images; pixels stay."`
+	Pretrain   PretrainCmd   `cmd:"" help:"Pretrain a masked autoencoder on a pack."`
+	Probe      ProbeCmd      `cmd:"" help:"Train a linear classifier on a frozen encoder."`
+	Eval       EvalCmd       `cmd:"" help:"Score a run or a model file on held-out studies."`
+	Resume     ResumeCmd     `cmd:"" help:"Go on with a run that was stopped."`
+	Config     ConfigCmd     `cmd:"" help:"Print a recipe with every key."`
 }
 
 func main() {
