@@ -113,10 +113,16 @@ func store(p *codec.Plane, w *workspace, fit bool) []byte {
 	}
 	left, top := (width-StoredSize)/2, (height-StoredSize)/2
 	stored := make([]byte, StoredSize*StoredSize)
+	resize := enlarge
 	if width <= p.Columns && height <= p.Rows {
-		shrink(p, w, width, height, left, top, stored)
-		return stored
+		resize = shrink
 	}
+	resize(p, w, width, height, left, top, stored)
+	return stored
+}
+
+// enlarge is for an image of which an axis grows, though it can shrink one too.
+func enlarge(p *codec.Plane, w *workspace, width, height, left, top int, stored []byte) {
 	x := newAxis(p.Columns, width, left, StoredSize)
 	y := newAxis(p.Rows, height, top, StoredSize)
 	line := make([]uint8, p.Columns)
@@ -130,7 +136,6 @@ func store(p *codec.Plane, w *workspace, fit bool) []byte {
 			stored[row*StoredSize+j] = uint8((v + total/2) / total)
 		}
 	})
-	return stored
 }
 
 // Input makes the model's input of a stored picture, [StoredSize, StoredSize]: its middle 224 x 224, by area average

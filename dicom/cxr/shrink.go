@@ -45,8 +45,8 @@ func (s *sums) average(size int64, part *[StoredSize + 1]int64, dst *[StoredSize
 	}
 }
 
-// shrink is [resample] for an image of which neither axis grows, as nearly all are. It gives the same numbers, but looks at
-// each pixel once, and multiplies once per output rather than once per row.
+// shrink does what [enlarge] does for an image of which neither axis grows, as nearly all are. It gives the same bytes, but
+// looks at each pixel once, and multiplies once per output rather than once per row.
 func shrink(p *codec.Plane, w *workspace, width, height, left, top int, stored []byte) {
 	w.x.set(p.Columns, width, left)
 	w.y.set(p.Rows, height, top)
