@@ -74,9 +74,16 @@ func refuseSyntax(syntax string) error {
 	return refuse(CodeUnsupportedSyntax, "unknown transfer syntax %.64q", syntax)
 }
 
+// inflate makes room for a large data set at once: a buffer that doubles as it fills would take three times the limit.
 func inflate(deflated []byte, limit int) ([]byte, error) {
+	const small = 16 << 20
 	var out bytes.Buffer
-	_, err := out.ReadFrom(io.LimitReader(flate.NewReader(bytes.NewReader(deflated)), int64(limit)+1))
+	in := io.LimitReader(flate.NewReader(bytes.NewReader(deflated)), int64(limit)+1)
+	_, err := out.ReadFrom(io.LimitReader(in, small))
+	if err == nil && out.Len() == small {
+		out.Grow(limit + 1 + bytes.MinRead - small)
+		_, err = out.ReadFrom(in)
+	}
 	switch {
 	case out.Len() > limit:
 		return nil, refuse(CodeTooLarge, "the data set inflates to more than %d bytes", limit)
