@@ -121,7 +121,7 @@ func (d Deidentifier) dataSet(f *File, data []byte) ([][]byte, error) {
 	g.lim.MaxElements = math.MaxInt
 	elems := map[tag.Tag][]byte{}
 	c := cleaner{g: g, enc: f.lay.enc}
-	if err := c.top(f, pos, elems); err != nil {
+	if err := c.top(pos, elems); err != nil {
 		return nil, err
 	}
 	for _, e := range d.replacements(f) {
@@ -216,24 +216,27 @@ type cleaner struct {
 }
 
 // top copies those of the data set from pos on, up to the pixels.
-func (c cleaner) top(f *File, pos int, elems map[tag.Tag][]byte) error {
+func (c cleaner) top(pos int, elems map[tag.Tag][]byte) error {
 	for pos < len(c.g.data) {
 		h, err := c.g.head(pos, len(c.g.data), c.enc)
 		if err != nil {
 			return err
 		}
+		c.g.opaque = false
 		end, err := c.g.value(h, len(c.g.data), c.enc, 0)
 		if err != nil {
 			return err
 		}
-		switch _, parsed := f.Header[h.tag]; {
+		// What the parser was not shown nobody has read: cleaned, or beside another of its tag, it might be.
+		unread := h.tag.Group < 0x5000 && (c.g.opaque || end-h.value > maxValueBytes)
+		switch {
 		case h.tag == tag.PixelData:
 			elems[h.tag] = c.g.data[pos:end]
 			return nil
-		case !c.stays(h):
+		case unread || !c.stays(h):
 		case h.vr != "SQ":
 			elems[h.tag] = c.g.data[pos:end]
-		case parsed: // else nobody could read it; cleaned, one might
+		default:
 			if elems[h.tag], err = c.sequence(h, end); err != nil {
 				return err
 			}
@@ -305,9 +308,12 @@ func (c cleaner) header(dst []byte, t tag.Tag, vr string, length int) []byte {
 
 // stays says whether an element may: its tag must be on the list and its value of the kind that the list was made for.
 func (c cleaner) stays(h head) bool {
-	info, err := tag.Find(h.tag)
-	if err != nil || !slices.Contains(keptTags, h.tag) {
+	if !slices.Contains(keptTags, h.tag) {
 		return false
+	}
+	info, err := tag.Find(h.tag)
+	if err != nil { // the tables of PS3.3 C.7.6.3.1.8, newer than the dictionary
+		return isBulkVR(h.vr) && !h.undefined
 	}
 	known := info.VRs[0]
 	sequence, text := known == "SQ", isTextVR(known)

@@ -98,7 +98,9 @@ func TestView_Evidence(t *testing.T) {
 
 // Of any two ranks the better decides, and the other view in the lesser one is a conflict, whichever two they are.
 func TestView_EveryPairOfRanks(t *testing.T) {
-	describe := func(to tag.Tag) [2]dicom.Element { return [2]dicom.Element{text(to, "CHEST PA"), text(to, "CHEST LAT")} }
+	describe := func(to tag.Tag) [2]dicom.Element {
+		return [2]dicom.Element{text(to, "CHEST PA"), text(to, "CHEST LAT")}
+	}
 	ranks := []struct {
 		evidence Evidence
 		says     [2]dicom.Element // frontal, lateral
