@@ -201,7 +201,11 @@ func (e *Engine) study(ctx context.Context, views []*view) (*Result, error) {
 	if err := e.runAll(ctx, views); err != nil {
 		return nil, err
 	}
-	result := &Result{StudyInstanceUID: views[0].image.StudyInstanceUID, Rejected: sortRejections(rejected), Model: e.id}
+	result := &Result{StudyInstanceUID: views[0].image.StudyInstanceUID, Rejected: sortRejections(rejected), Model: e.id,
+		Flags: []string{}}
+	if !slices.ContainsFunc(views, func(v *view) bool { return v.image.View != cxr.Lateral }) {
+		result.Flags = append(result.Flags, FlagLateralOnly)
+	}
 	start := time.Now()
 	logits := make([][model.NumLabels]float32, len(views))
 	for i, v := range views {

@@ -159,8 +159,8 @@ func TestClassify_ResultIsWhole(t *testing.T) {
 		got = append(got, v)
 	}
 	want := []View{
-		{SOPInstanceUID: "1.1", View: "unknown", Evidence: "none", Flags: []string{FlagEvidenceUntrained, FlagFarFromTraining}},
-		{SOPInstanceUID: "1.2", View: "lateral", Evidence: "view_position", Flags: []string{FlagFarFromTraining}},
+		{SOPInstanceUID: "1.1", View: "unknown", Evidence: "none", Flags: []string{cxr.FlagTiny, FlagEvidenceUntrained, FlagFarFromTraining}},
+		{SOPInstanceUID: "1.2", View: "lateral", Evidence: "view_position", Flags: []string{cxr.FlagTiny, FlagFarFromTraining}},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("views (-want +got)\n%s", diff)
@@ -248,8 +248,28 @@ func TestClassify_SameUIDOtherPictureOrViewIsFlagged(t *testing.T) {
 	for _, v := range r.Views {
 		flags = append(flags, v.Flags)
 	}
-	if diff := cmp.Diff([][]string{{FlagSharedUID}, {FlagSharedUID}, {FlagSharedUID}, {}}, flags); diff != "" {
+	if diff := cmp.Diff([][]string{{cxr.FlagTiny, FlagSharedUID}, {cxr.FlagTiny, FlagSharedUID}, {cxr.FlagTiny, FlagSharedUID}, {cxr.FlagTiny}}, flags); diff != "" {
 		t.Errorf("flags (-want +got)\n%s", diff)
+	}
+}
+
+func TestClassify_LateralOnlyIsAFlagOfTheStudy(t *testing.T) {
+	for name, c := range map[string]struct {
+		objects []servetest.Object
+		want    []string
+	}{
+		"a lateral":                {[]servetest.Object{{View: "LL", Seed: 1}}, []string{FlagLateralOnly}},
+		"two laterals":             {[]servetest.Object{{View: "LL", Seed: 1}, {SOP: "1.2.3.2", View: "RL", Seed: 2}}, []string{FlagLateralOnly}},
+		"a frontal and a lateral":  {[]servetest.Object{{View: "PA", Seed: 1}, {SOP: "1.2.3.2", View: "LL", Seed: 2}}, []string{}},
+		"a lateral and an oblique": {[]servetest.Object{{View: "LL", Seed: 1}, {SOP: "1.2.3.2", View: "RAO", Seed: 2}}, []string{}},
+	} {
+		r, err := fakeEngine(t, &fakeModel{}, Options{}).Classify(t.Context(), Uploads(files(t, c.objects...)...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(c.want, r.Flags); diff != "" {
+			t.Errorf("%s: flags of the study (-want +got)\n%s", name, diff)
+		}
 	}
 }
 

@@ -11,6 +11,7 @@ type Result struct {
 	Probabilities    map[string]float32 `json:"probabilities" doc:"The study's probability of each of the 14 labels, fused over its views and calibrated."`
 	Findings         []fuse.Finding     `json:"findings" doc:"Each label in alphabetical order."`
 	Views            []View             `json:"views" doc:"The objects that were used, in the order of their SOP Instance UIDs."`
+	Flags            []string           `json:"flags" doc:"Reasons to trust the study's answer less."`
 	Rejected         []Rejection        `json:"rejected" doc:"The objects that were not used."`
 	Model            ModelID            `json:"model"`
 	TimingsMS        Timings            `json:"timings_ms"`
@@ -34,6 +35,9 @@ const (
 	FlagFarFromTraining   = "far_from_training"       // the embedding lies farther out than those of 99 % of the training images
 	FlagSharedUID         = "sop_instance_uid_shared" // another object of the study has the same UID and another picture
 )
+
+// FlagLateralOnly is a flag of a study: it has no view but laterals, which show less of most findings.
+const FlagLateralOnly = "lateral_only"
 
 // Rejection is one object that was not used, and why.
 type Rejection struct {

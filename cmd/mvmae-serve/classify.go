@@ -204,6 +204,9 @@ func printStudy(out *cli.Output, r *serve.Result) {
 			row("%s\t%s\t%s\t%s", v.View, v.Evidence, v.SOPInstanceUID, cmp.Or(strings.Join(v.Flags, ","), "-"))
 		}
 	})
+	if len(r.Flags) > 0 {
+		out.Printf("flags of the study: %s\n\n", strings.Join(r.Flags, ", "))
+	}
 	printRejected(out, r.Rejected)
 }
 

@@ -88,8 +88,9 @@ func TestInspect_SaysWhatTheModelSees(t *testing.T) {
 	if err := json.Unmarshal([]byte(document), &got); err != nil {
 		t.Fatal(err)
 	}
-	want := inspection{Recipe: "display+fit", View: "lateral", Evidence: "view_position", Flags: []string{"no_body_part"}, Rows: 300,
-		Columns: 400, BitsStored: 12, Photometric: "MONOCHROME2", TransferSyntax: dicom.ExplicitVRBigEndian,
+	// The picture is a ramp from left to right; a chest darkens downwards.
+	want := inspection{Recipe: "display+fit", View: "lateral", Evidence: "view_position", Flags: []string{"no_body_part", "rotated"},
+		Rows: 300, Columns: 400, BitsStored: 12, Photometric: "MONOCHROME2", TransferSyntax: dicom.ExplicitVRBigEndian,
 		Study: serve.HashUID("1.2.3.4567.1"), Series: serve.HashUID("1.2.3.4567.2"), Instance: serve.HashUID("1.2.3.4567.3")}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)

@@ -13,6 +13,7 @@ type commands struct {
 	Synth      SynthCmd      `cmd:"" help:"Make synthetic studies: a chest phantom as DICOM files."`
 	Index      IndexCmd      `cmd:"" help:"List a dataset's images with views, labels and splits."`
 	Pack       PackCmd       `cmd:"" help:"Preprocess indexed images into a memory-mapped pack."`
+	Deidentify DeidentifyCmd `cmd:"" help:"Take identities out of DICOM images; pixels stay."`
 	Pretrain   PretrainCmd   `cmd:"" help:"Pretrain a masked autoencoder on a pack."`
 	Probe      ProbeCmd      `cmd:"" help:"Train a linear classifier on a frozen encoder."`
 	Finetune   FinetuneCmd   `cmd:"" help:"Train a pretrained encoder and its classifier together."`

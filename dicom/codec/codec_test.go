@@ -152,22 +152,25 @@ func TestDecode_RefusesByName(t *testing.T) {
 	}
 }
 
-// Histogram and MapRow must see the words that Values sees, on every path: width, byte order, odd number of pixels.
-func TestPlane_HistogramAndMapRowAgreeWithValues(t *testing.T) {
+// Histogram, MapRow and SumRow must see the words that Values sees, on every path: width, byte order, odd number of pixels.
+func TestPlane_HistogramAndRowsAgreeWithValues(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
+	var counts Counts // used again and again: what is left in it must not show
 	for _, c := range []struct {
 		name          string
 		allocated     int
 		big           bool
 		rows, columns int
+		limit         uint
 	}{
-		{"bytes", 8, false, 4, 6}, {"odd number of bytes", 8, false, 3, 7},
-		{"words", 16, false, 4, 6}, {"odd number of words", 16, false, 3, 7},
-		{"big-endian words", 16, true, 3, 7},
+		{"bytes", 8, false, 4, 6, 256}, {"odd number of bytes", 8, false, 3, 7, 256},
+		{"words", 16, false, 4, 64, 1 << 16}, {"odd number of words", 16, false, 3, 7, 1 << 16},
+		{"12-bit words", 16, false, 5, 31, 1 << 12}, {"zeros", 16, false, 5, 5, 1},
+		{"big-endian words", 16, true, 3, 7, 1 << 16}, {"12-bit big-endian words", 16, true, 3, 47, 1 << 12},
 	} {
 		words := make([]uint16, c.rows*c.columns)
 		for i := range words {
-			words[i] = uint16(rng.UintN(1 << c.allocated))
+			words[i] = uint16(rng.UintN(c.limit))
 		}
 		px := mono(c.allocated, c.allocated, c.allocated-1, false, c.big, words...)
 		px.Rows, px.Columns = c.rows, c.columns
@@ -175,25 +178,70 @@ func TestPlane_HistogramAndMapRowAgreeWithValues(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		want := make([]uint32, p.Words())
-		table := make([]uint8, p.Words())
-		for i := range table {
-			table[i] = uint8(rng.UintN(256))
+		// By stored value, which is the word in the file's own byte order.
+		levels := make([]uint8, 1<<16)
+		var table Table
+		for w := range p.Words() {
+			levels[p.Value(w)] = uint8(rng.UintN(256))
+			table[w] = levels[p.Value(w)]
 		}
+		want, got := map[int32]uint32{}, map[int32]uint32{}
 		var mapped []uint8
 		for _, v := range p.Values() {
 			want[v]++
-			mapped = append(mapped, table[v])
+			mapped = append(mapped, levels[v])
 		}
-		if diff := cmp.Diff(want, p.Histogram()); diff != "" {
+		for w, n := range p.Histogram(&counts) {
+			if n > 0 {
+				got[p.Value(w)] = n
+			}
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("%s: histogram (-want +got)\n%s", c.name, diff)
 		}
-		got := make([]uint8, len(mapped))
+		row := make([]uint8, c.columns)
 		for r := range c.rows {
-			p.MapRow(r, table, got[r*c.columns:(r+1)*c.columns])
+			p.MapRow(r, &table, row)
+			if diff := cmp.Diff(mapped[r*c.columns:][:c.columns], row); diff != "" {
+				t.Errorf("%s: row %d mapped (-want +got)\n%s", c.name, r, diff)
+			}
+			checkSums(t, c.name, p, r, &table, row)
 		}
-		if diff := cmp.Diff(mapped, got); diff != "" {
-			t.Errorf("%s: mapped (-want +got)\n%s", c.name, diff)
+	}
+}
+
+// checkSums compares SumRow with sums over the row as MapRow gives it, for every number of blocks from every place on.
+func checkSums(t *testing.T, name string, p *Plane, r int, table *Table, row []uint8) {
+	t.Helper()
+	for blocks := 1; blocks <= len(row); blocks++ {
+		for _, skip := range []int{0, blocks / 2} {
+			cuts := Cuts{Short: len(row) / blocks}
+			for i := skip; i <= blocks; i++ {
+				cuts.At = append(cuts.At, i*len(row)/blocks)
+			}
+			n := len(cuts.At) - 1
+			want, sum := make([]uint32, n), make([]uint32, n)
+			wantFirst, first := make([]uint32, n+1), make([]uint32, n+1)
+			for i := range n {
+				want[i], sum[i] = 7, 7 // it adds
+				for _, v := range row[cuts.At[i]:cuts.At[i+1]] {
+					want[i] += uint32(v)
+				}
+				wantFirst[i] = uint32(row[cuts.At[i]])
+			}
+			p.SumRow(r, table, cuts, sum, first)
+			if diff := cmp.Diff([][]uint32{want, wantFirst}, [][]uint32{sum, first}); diff != "" {
+				t.Fatalf("%s: row %d in %d blocks from %d (-want +got)\n%s", name, r, blocks, skip, diff)
+			}
+			// Fewer blocks than there are: the pixel after the last counts as its follower's first.
+			if n > 1 {
+				less := Cuts{At: cuts.At[:n], Short: cuts.Short}
+				clear(first)
+				p.SumRow(r, table, less, sum[:n-1], first[:n])
+				if diff := cmp.Diff(wantFirst[:n], first[:n]); diff != "" {
+					t.Fatalf("%s: row %d in %d of %d blocks (-want +got)\n%s", name, r, n-1, blocks, diff)
+				}
+			}
 		}
 	}
 }

@@ -3,7 +3,7 @@
 // Call [Decode] with dicom.File.Pixels. Native monochrome pixels are not decoded at all: a [Plane] points at the bytes of the
 // file and knows how a raw word becomes a stored value. Whoever maps stored values pixel by pixel (min-max, windows,
 // histogram equalisation, inversion all do) makes a table of at most 65,536 entries once, from [Plane.Histogram] and
-// [Plane.Value], and applies it with [Plane.MapRow]: two passes over the pixels, no copy.
+// [Plane.Value], and applies it with [Plane.SumRow] or [Plane.MapRow]: two passes over the pixels, no copy.
 //
 // Frame 0 is decoded. Colour, that of palettes too, becomes luma. RLE, lossless JPEG (process 14) and sequential JPEG by DCT
 // of 8 and 12 bits are decoded here, lossless ones exactly, the others to the very samples of libjpeg's accurate method.

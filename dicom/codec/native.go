@@ -78,12 +78,8 @@ func frame(p *dicom.Pixels) []byte {
 
 // wordPlane is the plane of raw words laid out as p says.
 func wordPlane(p *dicom.Pixels, rows, columns int, data []byte) *Plane {
-	plane := &Plane{Rows: rows, Columns: columns, data: data, wide: p.BitsAllocated == 16, order: binary.LittleEndian,
+	return &Plane{Rows: rows, Columns: columns, data: data, wide: p.BitsAllocated == 16, big: p.BitsAllocated == 16 && p.BigEndian,
 		low: p.HighBit + 1 - p.BitsStored, bits: p.BitsStored, sign: p.Signed}
-	if p.BigEndian {
-		plane.order = binary.BigEndian
-	}
-	return plane
 }
 
 // Luma is the gray value of a colour, ITU-R BT.601 as in JFIF and PS3.3 C.7.6.3.1.2, rounded half up. A gray colour is

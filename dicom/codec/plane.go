@@ -5,8 +5,8 @@ import (
 	"math/bits"
 )
 
-// Plane is one gray image of Rows x Columns raw words, row-major. A raw word is what the file holds for a pixel: the stored
-// value with whatever lies in the bits around it.
+// Plane is one gray image of Rows x Columns raw words, row-major. A raw word is the bytes that the file holds for a pixel,
+// read as little endian: the stored value with whatever lies in the bits around it.
 type Plane struct {
 	Rows, Columns int
 	// Inverted: low values are bright (MONOCHROME1).
@@ -14,12 +14,12 @@ type Plane struct {
 	// Colour: the values are the luma of a colour image.
 	Colour bool
 
-	data  []byte
-	wide  bool // two bytes per word
-	order binary.ByteOrder
-	low   int // the lowest bit of the stored value
-	bits  int // its width
-	sign  bool
+	data []byte
+	wide bool // two bytes per word
+	big  bool // whose order is big endian
+	low  int  // the lowest bit of the stored value
+	bits int  // its width
+	sign bool
 }
 
 // Gray8 is the plane of 8-bit words, row-major.
@@ -29,7 +29,7 @@ func Gray8(rows, columns int, data []byte) *Plane {
 
 // Gray16 is the plane of 16-bit words, row-major, in the given byte order.
 func Gray16(rows, columns int, data []byte, order binary.ByteOrder) *Plane {
-	return &Plane{Rows: rows, Columns: columns, data: data[:2*rows*columns], wide: true, order: order, bits: 16}
+	return &Plane{Rows: rows, Columns: columns, data: data[:2*rows*columns], wide: true, big: order == binary.BigEndian, bits: 16}
 }
 
 // BitsStored is the width of the stored values.
@@ -49,6 +49,9 @@ func (p *Plane) Words() int {
 // Value is the stored value of a raw word: shifted down to bit 0, without the bits above (which may hold an overlay),
 // sign-extended (PS3.5 8.1.1).
 func (p *Plane) Value(word int) int32 {
+	if p.big {
+		word = int(bits.ReverseBytes16(uint16(word)))
+	}
 	v := int32(word>>p.low) & (1<<p.bits - 1)
 	if p.sign && v>>(p.bits-1) != 0 {
 		v -= 1 << p.bits
@@ -56,48 +59,61 @@ func (p *Plane) Value(word int) int32 {
 	return v
 }
 
-// Histogram counts the pixels of each raw word: [Words].
-func (p *Plane) Histogram() []uint32 {
-	// Two tables, taken in turn, because neighbouring pixels are often equal and an increment must wait for the one
-	// before it at the same address.
-	n := p.Words()
-	a, b := make([]uint32, n), make([]uint32, n)
+// Counts is the memory that Histogram works in. Its zero value is ready; reusing one saves half a megabyte an image.
+type Counts struct {
+	lanes [2][1 << 16]uint32
+	used  int // how much of lane 0 may not be zero; lane 1 is zero between calls
+}
+
+// Histogram counts the pixels of each raw word: [n], where n is a power of two past the largest word, at most [Words]. It
+// lies in c and is good until c's next use.
+func (p *Plane) Histogram(c *Counts) []uint32 {
+	clear(c.lanes[0][:c.used])
+	// Two tables taken in turn, because neighbouring pixels are often equal and an increment must wait for the one before it
+	// at the same address.
+	l0, l1 := &c.lanes[0], &c.lanes[1]
 	d := p.data
 	if !p.wide {
 		for ; len(d) >= 2; d = d[2:] {
-			a[d[0]]++
-			b[d[1]]++
+			l0[d[0]]++
+			l1[d[1]]++
 		}
 		for _, v := range d {
-			a[v]++
+			l0[v]++
 		}
+		c.used = 1 << 8
 	} else {
-		for ; len(d) >= 4; d = d[4:] {
-			v := binary.LittleEndian.Uint32(d)
-			a[v&0xffff]++
-			b[v>>16]++
+		var seen uint64 // all words, or-ed
+		for ; len(d) >= 8; d = d[8:] {
+			v := binary.LittleEndian.Uint64(d)
+			seen |= v
+			l0[v&0xffff]++
+			l1[v>>16&0xffff]++
+			l0[v>>32&0xffff]++
+			l1[v>>48]++
 		}
-		if len(d) >= 2 {
-			a[binary.LittleEndian.Uint16(d)]++
+		for ; len(d) >= 2; d = d[2:] {
+			v := binary.LittleEndian.Uint16(d)
+			seen |= uint64(v)
+			l0[v]++
 		}
+		seen |= seen >> 32
+		c.used = 1 << bits.Len16(uint16(seen|seen>>16))
 	}
-	for i, v := range b {
-		a[i] += v
+	a, b := l0[:c.used], l1[:c.used]
+	for i, n := range b {
+		a[i] += n
 	}
-	if p.wide && p.order == binary.BigEndian {
-		for i := range a {
-			if j := int(bits.ReverseBytes16(uint16(i))); i < j {
-				a[i], a[j] = a[j], a[i]
-			}
-		}
-	}
+	clear(b)
 	return a
 }
 
-// MapRow writes table[word] of each pixel of a row to dst. table is [Words], dst [Columns].
-func (p *Plane) MapRow(row int, table, dst []uint8) {
+// word is a raw word of two bytes.
+func word(b []byte) uint16 { return binary.LittleEndian.Uint16(b) }
+
+// MapRow writes table[word] of each pixel of a row to dst, [Columns].
+func (p *Plane) MapRow(row int, table *Table, dst []uint8) {
 	if !p.wide {
-		table := (*[1 << 8]uint8)(table)
 		src := p.data[row*p.Columns : (row+1)*p.Columns]
 		dst = dst[:len(src)]
 		for i, v := range src {
@@ -105,17 +121,65 @@ func (p *Plane) MapRow(row int, table, dst []uint8) {
 		}
 		return
 	}
-	wide := (*[1 << 16]uint8)(table)
 	src := p.data[2*row*p.Columns : 2*(row+1)*p.Columns]
 	dst = dst[:len(src)/2]
-	if p.order == binary.BigEndian {
-		for i := range dst {
-			dst[i] = wide[binary.BigEndian.Uint16(src[2*i:])]
+	for i := range dst {
+		dst[i] = table[word(src[2*i:])]
+	}
+}
+
+// Table maps raw words to 8 bits. Only its first [Plane.Words] entries are used.
+type Table [1 << 16]uint8
+
+// Cuts part a row into blocks: block i is [At[i], At[i+1]), of Short pixels or of one more. [Blocks+1]
+type Cuts struct {
+	At    []int
+	Short int
+}
+
+// SumRow adds table[word] of each pixel of a row to the sum of its block, and that of each block's first pixel to first: so
+// a row is read once for an area average with fractional borders. sum is [blocks], first [blocks+1]: its last is the pixel
+// after the last block, if the row has one.
+func (p *Plane) SumRow(row int, table *Table, cuts Cuts, sum, first []uint32) {
+	at := cuts.At[:len(sum)+1]
+	first = first[:len(sum)+1]
+	if !p.wide {
+		src := p.data[row*p.Columns : (row+1)*p.Columns]
+		for i := range sum {
+			block := src[at[i]:at[i+1]]
+			s := uint32(0)
+			for _, v := range block {
+				s += uint32(table[v])
+			}
+			sum[i] += s
+			first[i] += uint32(table[block[0]])
+		}
+		if n := at[len(sum)]; n < len(src) {
+			first[len(sum)] += uint32(table[src[n]])
 		}
 		return
 	}
-	for i := range dst {
-		dst[i] = wide[binary.LittleEndian.Uint16(src[2*i:])]
+	src := p.data[2*row*p.Columns : 2*(row+1)*p.Columns]
+	short := 2 * cuts.Short
+	for i := range sum {
+		b := src[2*at[i]:][:short]
+		first[i] += uint32(table[word(b)])
+		var s uint32
+		for ; len(b) >= 16; b = b[16:] {
+			s += uint32(table[word(b)]) + uint32(table[word(b[2:])]) + uint32(table[word(b[4:])]) + uint32(table[word(b[6:])]) +
+				uint32(table[word(b[8:])]) + uint32(table[word(b[10:])]) + uint32(table[word(b[12:])]) + uint32(table[word(b[14:])])
+		}
+		for ; len(b) >= 2; b = b[2:] {
+			s += uint32(table[word(b)])
+		}
+		// One pixel more or not: the blocks' lengths alternate, which no branch predictor likes.
+		last := at[i+1] - 1
+		more := uint32(at[i] + cuts.Short - at[i+1]) // all ones, or zero
+		s += uint32(table[word(src[2*last:])]) & more
+		sum[i] += s
+	}
+	if n := at[len(sum)]; 2*n < len(src) {
+		first[len(sum)] += uint32(table[word(src[2*n:])])
 	}
 }
 
@@ -134,7 +198,7 @@ func (p *Plane) at(i int) int32 { return p.Value(p.word(i)) }
 // word is the raw word of pixel i.
 func (p *Plane) word(i int) int {
 	if p.wide {
-		return int(p.order.Uint16(p.data[2*i:]))
+		return int(word(p.data[2*i:]))
 	}
 	return int(p.data[i])
 }

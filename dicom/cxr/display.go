@@ -11,15 +11,15 @@ import (
 	"github.com/suyashkumar/dicom/pkg/tag"
 )
 
-// display makes the grayscale pipeline of PS3.4 N.2 one table. The luma of a colour image and a picture have no header
-// attributes to follow: their full range is stretched.
-func display(p *codec.Plane, hist []uint32, h dicom.Header) ([]uint8, error) {
+// display makes the grayscale pipeline of PS3.4 N.2 one table, for the words that occur. The luma of a colour image and a
+// picture have no header attributes to follow: their full range is stretched.
+func display(p *codec.Plane, hist []uint32, h dicom.Header, table []uint8) error {
 	if p.Colour {
 		h = nil
 	}
 	modality, err := modalityLUT(h, p.Signed())
 	if err != nil {
-		return nil, err
+		return err
 	}
 	// The values after the Modality LUT, of the words that occur.
 	values := make([]float64, len(hist))
@@ -32,7 +32,7 @@ func display(p *codec.Plane, hist []uint32, h dicom.Header) ([]uint8, error) {
 	}
 	voi, err := voiLUT(h, p.Signed() || lo < 0)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if voi == nil {
 		voi = func(x float64) float64 {
@@ -43,7 +43,6 @@ func display(p *codec.Plane, hist []uint32, h dicom.Header) ([]uint8, error) {
 		}
 	}
 	inverted := p.Inverted || strings.EqualFold(h.String(tag.PresentationLUTShape), "INVERSE")
-	table := make([]uint8, len(hist))
 	for w, n := range hist {
 		if n == 0 {
 			continue
@@ -53,7 +52,7 @@ func display(p *codec.Plane, hist []uint32, h dicom.Header) ([]uint8, error) {
 			table[w] = 255 - table[w]
 		}
 	}
-	return table, nil
+	return nil
 }
 
 // modalityLUT is the Modality LUT Sequence, else the rescale (PS3.3 C.11.1).

@@ -28,12 +28,12 @@ func shown(t *testing.T, syntax string, elems []dicom.Element) []int {
 	if err != nil {
 		t.Fatal(err)
 	}
-	table, _, err := Display.table(plane, f.Header)
-	if err != nil {
+	var w workspace
+	if _, err := Display.table(plane, f.Header, &w); err != nil {
 		t.Fatal(err)
 	}
 	line := make([]uint8, plane.Columns)
-	plane.MapRow(0, table, line)
+	plane.MapRow(0, &w.table, line)
 	var out []int
 	for _, v := range line {
 		out = append(out, int(v))

@@ -25,6 +25,12 @@
 // An image of one value has no contrast to stretch: a/max is taken as 0, so it is black (white if MONOCHROME1, after its
 // inversion) and carries the flag constant.
 //
+// # Flags
+//
+// Flags do not block: they say what is worth knowing of an image that was accepted. Those that are read from pixels compare
+// the picture, its negative and both in four orientations with the mean chest of either view, 16 x 16 fields of gray ranks.
+// docs/dicom-flags.md has the list and the measured error rates.
+//
 // # Privacy
 //
 // An Image holds identifiers for grouping. They are patient data: never log them.

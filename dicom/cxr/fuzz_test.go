@@ -2,6 +2,7 @@ package cxr
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"image"
 	"image/jpeg"
@@ -11,6 +12,7 @@ import (
 	"github.com/suyashkumar/dicom/pkg/tag"
 
 	"github.com/mvmae/mvmae/dicom"
+	"github.com/mvmae/mvmae/dicom/codec"
 	"github.com/mvmae/mvmae/dicom/codec/codectest"
 )
 
@@ -71,6 +73,39 @@ func FuzzFromDICOM(f *testing.F) {
 			t.Fatalf("%d bytes stored of %d x %d pixels", len(img.Stored), img.Rows, img.Columns)
 		case err != nil && (!errors.As(err, &r) || r.Code == ""):
 			t.Fatalf("an error without code: %v", err)
+		}
+	})
+}
+
+// FuzzShrink: the fast way and the plain one give the same bytes.
+func FuzzShrink(f *testing.F) {
+	f.Add([]byte{1, 2, 3}, uint16(256), uint16(256), true, false)
+	f.Add([]byte("\x00\xff\x10"), uint16(257), uint16(511), false, true)
+	f.Add([]byte("0123456789"), uint16(600), uint16(300), true, true)
+	f.Fuzz(func(t *testing.T, pattern []byte, rows, columns uint16, wide, fit bool) {
+		r, c := StoredSize+int(rows)%512, StoredSize+int(columns)%512
+		if len(pattern) == 0 {
+			return
+		}
+		data := bytes.Repeat(pattern, 2*r*c/len(pattern)+1)
+		plane := codec.Gray8(r, c, data)
+		if wide {
+			plane = codec.Gray16(r, c, data, binary.BigEndian)
+		}
+		w := new(workspace)
+		if _, err := Mimic.table(plane, nil, w); err != nil {
+			t.Fatal(err)
+		}
+		width, height := StoredSize, StoredSize
+		if fit {
+			width, height = max(StoredSize, c/2), max(StoredSize, r/2)
+		}
+		left, top := (width-StoredSize)/2, (height-StoredSize)/2
+		want, got := make([]byte, StoredSize*StoredSize), make([]byte, StoredSize*StoredSize)
+		enlarge(plane, w, width, height, left, top, want)
+		shrink(plane, w, width, height, left, top, got)
+		if !bytes.Equal(want, got) {
+			t.Errorf("%d x %d to %d x %d: %s", r, c, height, width, difference(want, got))
 		}
 	})
 }

@@ -27,12 +27,19 @@ type Image struct {
 	TransferSyntaxUID string // empty for a picture
 }
 
-// The flags of an image: it was accepted, and this is worth knowing.
+// The flags of an image: it was accepted, and this is worth knowing. docs/dicom-flags.md says how often they are wrong.
 const (
-	FlagColour       = "colour"        // the luma of a colour image was taken
 	FlagNoBodyPart   = "no_body_part"  // nothing in the header says that this is a chest
 	FlagViewConflict = "view_conflict" // another part of the header names another view than the one taken
+	FlagBurnedIn     = "burned_in"     // the header says that text is part of the pixels
+	FlagColour       = "colour"        // the luma of a colour image was taken
 	FlagConstant     = "constant"      // all pixels have one value
+	FlagLowContrast  = "low_contrast"  // nearly all pixels lie in an eighth of the values that the brightest and the darkest span
+	FlagTiny         = "tiny"          // one side has fewer pixels than the model's input; no more is read from its pixels
+	FlagCropped      = "cropped"       // an eighth is empty above and below, or one side is twice as long as the other
+	FlagInverted     = "inverted"      // the picture looks like the negative of a chest
+	FlagRotated      = "rotated"       // it looks like a chest that lies on its side or is upside down
+	FlagViewMismatch = "view_mismatch" // it looks like the other view than the header's
 )
 
 // Refusal says why a file must not be classified. Code is stable; Detail holds no patient data.
@@ -117,11 +124,6 @@ func (o Options) FromFile(f *dicom.File) (*Image, error) {
 	if err != nil {
 		return nil, refusal(err)
 	}
-	var conflict bool
-	img.View, img.Evidence, conflict = viewOf(f.Header)
-	if conflict {
-		img.Flags = append([]string{FlagViewConflict}, img.Flags...)
-	}
 	if !named {
 		img.Flags = append([]string{FlagNoBodyPart}, img.Flags...)
 	}
@@ -135,17 +137,43 @@ func (o Options) FromFile(f *dicom.File) (*Image, error) {
 
 // image applies the recipe to a plane. h is nil for a picture.
 func (r Recipe) image(p *codec.Plane, h dicom.Header) (*Image, error) {
-	table, constant, err := r.table(p, h)
+	w := workspaces.Get().(*workspace)
+	defer workspaces.Put(w)
+	contrast, err := r.table(p, h, w)
 	if err != nil {
 		return nil, err
 	}
-	img := &Image{Stored: store(p, table, r.Fit), View: Unknown, Evidence: EvidenceNone,
-		Rows: p.Rows, Columns: p.Columns, BitsStored: p.BitsStored()}
-	if p.Colour {
-		img.Flags = append(img.Flags, FlagColour)
+	img := &Image{Stored: store(p, w, r.Fit), Rows: p.Rows, Columns: p.Columns, BitsStored: p.BitsStored()}
+	img.View, img.Evidence = Unknown, EvidenceNone
+	var conflict bool
+	if h != nil {
+		img.View, img.Evidence, conflict = viewOf(h)
 	}
-	if constant {
-		img.Flags = append(img.Flags, FlagConstant)
+	tiny := min(p.Rows, p.Columns) < CropSize
+	var look seen
+	var cropped bool
+	if !tiny && contrast > 0 {
+		look = glimpse(img.Stored)
+		cropped = max(p.Rows, p.Columns) >= 2*min(p.Rows, p.Columns) || contrast >= lowContrast && bordered(img.Stored)
+	}
+	for _, f := range [...]struct {
+		flag string
+		is   bool
+	}{
+		{FlagViewConflict, conflict},
+		{FlagBurnedIn, strings.EqualFold(h.String(tag.BurnedInAnnotation), "YES")},
+		{FlagColour, p.Colour},
+		{FlagConstant, contrast == 0},
+		{FlagLowContrast, 0 < contrast && contrast < lowContrast},
+		{FlagTiny, tiny},
+		{FlagCropped, cropped},
+		{FlagInverted, look.inverted},
+		{FlagRotated, look.rotated},
+		{FlagViewMismatch, look.contradicts(img.View)},
+	} {
+		if f.is {
+			img.Flags = append(img.Flags, f.flag)
+		}
 	}
 	return img, nil
 }

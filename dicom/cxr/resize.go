@@ -104,28 +104,38 @@ func resample(x, y axis, source func(row int) []uint8, put func(row int, sums []
 	}
 }
 
-// store maps p through table and resizes it, rounding half up: [StoredSize, StoredSize].
-func store(p *codec.Plane, table []uint8, fit bool) []byte {
+// store maps p through w.table and resizes it, rounding half up: [StoredSize, StoredSize].
+func store(p *codec.Plane, w *workspace, fit bool) []byte {
 	width, height := StoredSize, StoredSize
 	if short := min(p.Rows, p.Columns); fit {
 		width = (2*p.Columns*StoredSize + short) / (2 * short) // rounded half up
 		height = (2*p.Rows*StoredSize + short) / (2 * short)
 	}
-	x := newAxis(p.Columns, width, (width-StoredSize)/2, StoredSize)
-	y := newAxis(p.Rows, height, (height-StoredSize)/2, StoredSize)
+	left, top := (width-StoredSize)/2, (height-StoredSize)/2
+	stored := make([]byte, StoredSize*StoredSize)
+	resize := enlarge
+	if width <= p.Columns && height <= p.Rows {
+		resize = shrink
+	}
+	resize(p, w, width, height, left, top, stored)
+	return stored
+}
+
+// enlarge is for an image of which an axis grows, though it can shrink one too.
+func enlarge(p *codec.Plane, w *workspace, width, height, left, top int, stored []byte) {
+	x := newAxis(p.Columns, width, left, StoredSize)
+	y := newAxis(p.Rows, height, top, StoredSize)
 	line := make([]uint8, p.Columns)
 	source := func(row int) []uint8 {
-		p.MapRow(row, table, line)
+		p.MapRow(row, &w.table, line)
 		return line
 	}
-	stored := make([]byte, 0, StoredSize*StoredSize)
 	total := x.total * y.total
-	resample(x, y, source, func(_ int, sums []uint64) {
-		for _, v := range sums {
-			stored = append(stored, uint8((v+total/2)/total))
+	resample(x, y, source, func(row int, sums []uint64) {
+		for j, v := range sums {
+			stored[row*StoredSize+j] = uint8((v + total/2) / total)
 		}
 	})
-	return stored
 }
 
 // Input makes the model's input of a stored picture, [StoredSize, StoredSize]: its middle 224 x 224, by area average
@@ -137,12 +147,21 @@ func Input(stored []byte, size int, dst []float32) {
 		panic("cxr.Input: stored must hold 256*256 bytes and dst size*size values")
 	}
 	const margin = (StoredSize - CropSize) / 2
+	if size == CropSize { // what the code below does too, but at once
+		for row := range size {
+			line := stored[(margin+row)*StoredSize+margin:][:size]
+			for j, v := range line {
+				dst[row*size+j] = float32(v) / 255
+			}
+		}
+		return
+	}
 	ax := newAxis(CropSize, size, 0, size)
 	source := func(row int) []uint8 {
 		at := (margin+row)*StoredSize + margin
 		return stored[at : at+CropSize]
 	}
-	// One division of exact integers, then one rounding: at size 224 this is float32(v)/255.
+	// One division of exact integers, then one rounding.
 	white := float64(255 * ax.total * ax.total)
 	resample(ax, ax, source, func(row int, sums []uint64) {
 		for j, v := range sums {

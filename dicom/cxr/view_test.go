@@ -2,6 +2,7 @@ package cxr
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -104,6 +105,41 @@ func TestView_Evidence(t *testing.T) {
 	}
 }
 
+// Of any two ranks the better decides, and the other view in the lesser one is a conflict, whichever two they are.
+func TestView_EveryPairOfRanks(t *testing.T) {
+	describe := func(to tag.Tag) [2]dicom.Element {
+		return [2]dicom.Element{text(to, "CHEST PA"), text(to, "CHEST LAT")}
+	}
+	ranks := []struct {
+		evidence Evidence
+		says     [2]dicom.Element // frontal, lateral
+	}{
+		{EvidenceViewPosition, [2]dicom.Element{text(tag.ViewPosition, "AP"), text(tag.ViewPosition, "RL")}},
+		{EvidenceViewCode, [2]dicom.Element{codes(tag.ViewCodeSequence, "SCT", "399348003"), codes(tag.ViewCodeSequence, "SRT", "R-102CD")}},
+		{EvidencePatientOrientation, [2]dicom.Element{text(tag.PatientOrientation, "L", "F"), text(tag.PatientOrientation, "A", "F")}},
+		{EvidenceProcessingDescription, describe(tag.AcquisitionDeviceProcessingDescription)},
+		{EvidenceSeriesDescription, describe(tag.SeriesDescription)},
+		{EvidenceStudyDescription, describe(tag.StudyDescription)},
+	}
+	views := []View{Frontal, Lateral}
+	for i, better := range ranks {
+		for _, lesser := range ranks[i+1:] {
+			for a, view := range views {
+				for b := range views {
+					elems := with(without(bare(), tag.ViewPosition), better.says[a], lesser.says[b])
+					f, err := dicom.Parse(encode(t, dicom.ExplicitVRLittleEndian, elems), dicom.DefaultLimits())
+					if err != nil {
+						t.Fatal(err)
+					}
+					if v, evidence, conflict := viewOf(f.Header); v != view || evidence != better.evidence || conflict != (a != b) {
+						t.Errorf("%s says %s, %s says %s: %s from %s, conflict %t", better.evidence, view, lesser.evidence, views[b], v, evidence, conflict)
+					}
+				}
+			}
+		}
+	}
+}
+
 func TestViewFromTable_GroupsOfTheFourDataSets(t *testing.T) {
 	for want, values := range map[View][]string{
 		Frontal: {"AP", "PA", "ANTEROPOSTERIOR", "POSTEROANTERIOR", "AP_horizontal", "Frontal", " pa "},
@@ -173,7 +209,7 @@ func TestFromDICOM_Refuses(t *testing.T) {
 		switch {
 		case c.code == "" && err != nil:
 			t.Errorf("%s: %v", c.name, err)
-		case c.code == "" && len(img.Flags) > 0:
+		case c.code == "" && !slices.Equal(img.Flags, []string{FlagTiny}):
 			t.Errorf("%s: flags %v", c.name, img.Flags)
 		case c.code != "" && (!errors.As(err, &r) || r.Code != c.code || r.Detail == ""):
 			t.Errorf("%s: %v, want code %s", c.name, err, c.code)
@@ -209,7 +245,7 @@ func TestExamine_SaysWhatFromDICOMWould(t *testing.T) {
 func TestFromDICOM_NoBodyPartIsAWarning(t *testing.T) {
 	for _, value := range []any{nil, "", "UNKNOWN"} {
 		img := mustRead(t, Mimic, with(bare(), dicom.Element{Tag: tag.BodyPartExamined, Value: value}))
-		if diff := cmp.Diff([]string{FlagNoBodyPart}, img.Flags); diff != "" {
+		if diff := cmp.Diff([]string{FlagNoBodyPart, FlagTiny}, img.Flags); diff != "" {
 			t.Errorf("%v: flags (-want +got)\n%s", value, diff)
 		}
 	}

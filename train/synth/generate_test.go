@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -140,8 +141,8 @@ func TestGenerate_FilesAreReadAsTheyWereMeant(t *testing.T) {
 				t.Fatalf("%s: %v", path, err)
 			}
 			want := map[Projection]cxr.View{PA: cxr.Frontal, LL: cxr.Lateral}[v.Projection]
-			if img.View != want || img.Evidence != cxr.EvidenceViewPosition || len(img.Flags) != 0 {
-				t.Errorf("%s: view %s by %s, flags %v; want %s by view_position and none", path, img.View, img.Evidence, img.Flags, want)
+			if img.View != want || img.Evidence != cxr.EvidenceViewPosition || !slices.Equal(img.Flags, []string{cxr.FlagTiny}) {
+				t.Errorf("%s: view %s by %s, flags %v; want %s by view_position and only tiny", path, img.View, img.Evidence, img.Flags, want)
 			}
 			if img.StudyInstanceUID != s.UID() || img.PatientID != s.Patient.ID || img.BitsStored != bitsStored {
 				t.Errorf("%s: identifiers or bits are not what was written", path)
