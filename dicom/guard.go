@@ -20,6 +20,12 @@ const (
 	maxValueBytes = 1 << 20
 )
 
+// The tables of PS3.3 C.7.6.3.1.8, which the parser's dictionary does not have.
+var (
+	extendedOffsetTable        = tag.Tag{Group: 0x7fe0, Element: 0x0001}
+	extendedOffsetTableLengths = tag.Tag{Group: 0x7fe0, Element: 0x0002}
+)
+
 // encoding is how the elements of a data set are laid out (PS3.5 annex A).
 type encoding struct {
 	order    byteOrder
@@ -31,9 +37,14 @@ type layout struct {
 	syntax string
 	enc    encoding
 	header []byte // the top-level elements to parse, joined: a part of the data set, encoded as enc says
-	pixels []byte // the value of the top-level PixelData
+	pixels []byte // the value of the top-level PixelData, the first item of it if it is encapsulated
 	vr     string // and its VR
 	found  bool   // whether there is a PixelData
+
+	encapsulated bool
+	fragments    [][]byte // the other items
+	offsets      []byte   // ExtendedOffsetTable
+	lengths      []byte   // ExtendedOffsetTableLengths
 }
 
 // inspect walks data before anything else reads it.
@@ -62,16 +73,11 @@ func inspect(data []byte, lim Limits) (*layout, error) {
 		}
 		pos = 0
 	default:
-		return nil, refuseSyntax(syntax)
+		if lay.encapsulated = encapsulates(syntax); !lay.encapsulated {
+			return nil, UnsupportedSyntax(syntax)
+		}
 	}
 	return lay, g.dataset(lay, pos)
-}
-
-func refuseSyntax(syntax string) error {
-	if name := SyntaxName(syntax); name != "" {
-		return refuse(CodeUnsupportedSyntax, "%s (%s)", name, syntax)
-	}
-	return refuse(CodeUnsupportedSyntax, "unknown transfer syntax %.64q", syntax)
 }
 
 func inflate(deflated []byte, limit int) ([]byte, error) {
@@ -127,17 +133,19 @@ func (g *guard) dataset(lay *layout, pos int) error {
 		if err != nil {
 			return err
 		}
-		if h.tag == tag.PixelData && h.undefined {
-			return refuse(CodeMalformed, "encapsulated pixels under a native transfer syntax")
+		if h.tag == tag.PixelData {
+			return g.pixelData(lay, h)
 		}
 		g.opaque = false
 		end, err := g.value(h, len(g.data), lay.enc, 0)
 		if err != nil {
 			return err
 		}
-		if h.tag == tag.PixelData {
-			lay.pixels, lay.vr, lay.found = g.data[h.value:end:end], h.vr, true
-			return nil
+		switch h.tag {
+		case extendedOffsetTable:
+			lay.offsets = g.data[h.value:end]
+		case extendedOffsetTableLengths:
+			lay.lengths = g.data[h.value:end]
 		}
 		// Private elements, overlays and curves are nothing to this project; group 6 and below are not of a data set.
 		standard := h.tag.Group%2 == 0 && h.tag.Group >= 0x0008 && h.tag.Group < 0x5000
@@ -148,6 +156,33 @@ func (g *guard) dataset(lay *layout, pos int) error {
 			lay.header = append(lay.header, g.data[pos:end]...)
 		}
 		pos = end
+	}
+	return nil
+}
+
+// pixelData finds the pixels: one value, or a table of offsets and the fragments of code streams, as the transfer syntax
+// says.
+func (g *guard) pixelData(lay *layout, h head) error {
+	lay.vr, lay.found = h.vr, true
+	switch {
+	case !h.undefined && !lay.encapsulated:
+		end := h.value + h.length
+		lay.pixels = g.data[h.value:end:end]
+		return nil
+	case !h.undefined:
+		return refuse(CodeMalformed, "native pixels under an encapsulated transfer syntax")
+	case !lay.encapsulated:
+		return refuse(CodeMalformed, "encapsulated pixels under a native transfer syntax")
+	case h.vr != "OB" && h.vr != "OW":
+		return refuse(CodeMalformed, "encapsulated pixels of VR %s", h.vr)
+	}
+	var items [][]byte
+	_, err := g.fragments(h, len(g.data), lay.enc, func(item []byte) { items = append(items, item) })
+	if err != nil {
+		return err
+	}
+	if len(items) > 0 {
+		lay.pixels, lay.fragments = items[0], items[1:]
 	}
 	return nil
 }
@@ -237,7 +272,7 @@ func (g *guard) value(h head, end int, enc encoding, depth int) (int, error) {
 		return g.sequence(h, end, encoding{binary.LittleEndian, true}, depth+1)
 	case h.vr == "OB" || h.vr == "OW":
 		g.opaque = true
-		return g.fragments(h, end, enc)
+		return g.fragments(h, end, enc, func([]byte) {})
 	}
 	return 0, refuse(CodeMalformed, "element %s: VR %s of undefined length", h.tag, h.vr)
 }
@@ -306,7 +341,7 @@ func (g *guard) elements(it head, end int, enc encoding, depth int) (int, error)
 }
 
 // fragments walks an encapsulated value: items of defined length up to a delimiter (PS3.5 A.4).
-func (g *guard) fragments(h head, end int, enc encoding) (int, error) {
+func (g *guard) fragments(h head, end int, enc encoding, yield func(item []byte)) (int, error) {
 	for pos := h.value; ; {
 		it, err := g.head(pos, end, enc)
 		switch {
@@ -318,5 +353,6 @@ func (g *guard) fragments(h head, end int, enc encoding) (int, error) {
 			return 0, refuse(CodeMalformed, "element %s: no fragment where one should be", h.tag)
 		}
 		pos = it.value + it.length
+		yield(g.data[it.value:pos:pos])
 	}
 }

@@ -50,7 +50,7 @@ func parseHeader(lay *layout) (elems []*dicom.Element, err error) {
 		}
 	}()
 	syntax := lay.syntax
-	if syntax == DeflatedExplicitVRLittleEndian {
+	if syntax == DeflatedExplicitVRLittleEndian || lay.encapsulated {
 		syntax = ExplicitVRLittleEndian
 	}
 	var meta bytes.Buffer

@@ -48,7 +48,7 @@ func TestWrite_ParsesBackInEveryNativeSyntax(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			want := Pixels{Rows: 2, Columns: 3, Frames: 1, SamplesPerPixel: 1, BitsAllocated: 16, BitsStored: 12, HighBit: 11,
+			want := Pixels{TransferSyntaxUID: syntax, Rows: 2, Columns: 3, Frames: 1, SamplesPerPixel: 1, BitsAllocated: 16, BitsStored: 12, HighBit: 11,
 				Photometric: "MONOCHROME2", Words: true, Data: []byte{0, 0, 1, 0, 2, 0, 3, 0, 4, 0, 0xff, 0x0f}}
 			if syntax == ExplicitVRBigEndian {
 				want.BigEndian = true

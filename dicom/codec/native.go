@@ -7,8 +7,10 @@ import (
 	"github.com/mvmae/mvmae/dicom"
 )
 
-// Decode returns frame 0 as a plane. Monochrome pixels stay where they are. Its errors are of type *dicom.Error.
-func Decode(p *dicom.Pixels) (*Plane, error) {
+// Native returns frame 0 of native pixels as a plane. Monochrome pixels stay where they are. A decoder that has filled Data
+// with the samples of a code stream ends here: Native knows about colour, palettes, signs and bits. Its errors are of type
+// *dicom.Error.
+func Native(p *dicom.Pixels) (*Plane, error) {
 	if p.BitsAllocated > 16 {
 		return nil, refuse("%d bits allocated", p.BitsAllocated)
 	}

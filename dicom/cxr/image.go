@@ -81,6 +81,8 @@ type Options struct {
 	Recipe     Recipe
 	Limits     dicom.Limits
 	Modalities []string
+	// Codecs decode the transfer syntaxes that package codec does not; nil refuses those by name.
+	Codecs codec.Decoders
 }
 
 // FromDICOM reads a Part 10 file. Its errors are of type [*Refusal].
@@ -102,7 +104,7 @@ func (o Options) FromDICOM(data []byte) (*Image, error) {
 	if err != nil {
 		return nil, refusal(err)
 	}
-	plane, err := codec.Decode(pixels)
+	plane, err := o.Codecs.Decode(pixels)
 	if err != nil {
 		return nil, refusal(err)
 	}
