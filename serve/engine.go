@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/mvmae/mvmae/dicom"
+	"github.com/mvmae/mvmae/dicom/codec/external"
 	"github.com/mvmae/mvmae/dicom/cxr"
 	"github.com/mvmae/mvmae/model"
 	"github.com/mvmae/mvmae/model/fuse"
@@ -23,6 +24,9 @@ type Options struct {
 	Device  string       // ort.CPU, ort.CUDA or ort.Auto; "" is CPU
 	Workers int          // objects parsed and views run at a time; 0 is one per core
 	DICOM   dicom.Limits // of one object
+	// Codecs decodes JPEG-LS and JPEG 2000; without it those objects are refused. Whoever made it closes it, after the
+	// engine.
+	Codecs *external.Pool
 }
 
 // runner is what the engine needs of a model: ort.Model has it, the tests of queues and limits do without.
@@ -41,6 +45,7 @@ type Engine struct {
 	rule        fuse.Rule
 	calibration fuse.Calibration
 	limits      dicom.Limits
+	codecs      *external.Pool
 	workers     workers
 }
 
@@ -79,7 +84,7 @@ func newEngine(r runner, meta model.Metadata, sha256 string, opts Options) (*Eng
 	return &Engine{
 		model: r, metadata: meta, recipe: recipe, rule: rule, calibration: calibration,
 		id:     ModelID{Name: meta.Name, Version: meta.Version, SHA256: sha256},
-		limits: opts.DICOM, workers: make(workers, n),
+		limits: opts.DICOM, codecs: opts.Codecs, workers: make(workers, n),
 	}, nil
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"github.com/mvmae/mvmae/cmd/internal/cli"
 	"github.com/mvmae/mvmae/dicom"
+	"github.com/mvmae/mvmae/dicom/codec/external"
 	"github.com/mvmae/mvmae/internal/hint"
 	"github.com/mvmae/mvmae/model"
 	"github.com/mvmae/mvmae/serve"
@@ -38,7 +39,9 @@ func (c *ClassifyCmd) Run(ctx context.Context, out *cli.Output) error {
 	if err != nil {
 		return err
 	}
-	engine, err := serve.Open(c.Model, serve.Options{Device: c.Device})
+	codecs := external.NewPool(external.Options{})
+	defer codecs.Close()
+	engine, err := serve.Open(c.Model, serve.Options{Device: c.Device, Codecs: codecs})
 	if err != nil {
 		return err
 	}

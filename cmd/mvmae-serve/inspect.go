@@ -16,6 +16,7 @@ import (
 	"github.com/mvmae/mvmae/cmd/internal/cli"
 	"github.com/mvmae/mvmae/dicom"
 	"github.com/mvmae/mvmae/dicom/codec"
+	"github.com/mvmae/mvmae/dicom/codec/external"
 	"github.com/mvmae/mvmae/dicom/cxr"
 )
 
@@ -55,13 +56,13 @@ type inspectRefusal struct {
 }
 
 // Run is the command.
-func (c *InspectCmd) Run(_ context.Context, out *cli.Output) error {
+func (c *InspectCmd) Run(ctx context.Context, out *cli.Output) error {
 	recipe, err := cxr.ParseRecipe(c.Recipe)
 	if err != nil {
 		return cli.Exit(cli.ExitUsage, err)
 	}
 	doc := inspection{Recipe: recipe.String(), Flags: []string{}}
-	img, plane, err := readRadiograph(c.File, recipe)
+	img, plane, err := readRadiograph(ctx, c.File, recipe)
 	var refusal *cxr.Refusal
 	if errors.As(err, &refusal) {
 		doc.Refused = &inspectRefusal{refusal.Code, refusal.Detail}
@@ -85,7 +86,7 @@ func (c *InspectCmd) Run(_ context.Context, out *cli.Output) error {
 }
 
 // readRadiograph reads a file of any of the three kinds, no more of it than the limit allows.
-func readRadiograph(name string, recipe cxr.Recipe) (*cxr.Image, *codec.Plane, error) {
+func readRadiograph(ctx context.Context, name string, recipe cxr.Recipe) (*cxr.Image, *codec.Plane, error) {
 	limits := dicom.DefaultLimits()
 	info, err := os.Stat(name)
 	if err != nil {
@@ -107,7 +108,10 @@ func readRadiograph(name string, recipe cxr.Recipe) (*cxr.Image, *codec.Plane, e
 		plane, _, err := cxr.DecodePicture(data)
 		return img, plane, err
 	}
-	img, err := cxr.FromDICOM(data, recipe, limits)
+	codecs := external.NewPool(external.Options{})
+	defer codecs.Close()
+	opt := cxr.Options{Recipe: recipe, Limits: limits, Codecs: codecs.Decoders(ctx)}
+	img, err := opt.FromDICOM(data)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -119,7 +123,7 @@ func readRadiograph(name string, recipe cxr.Recipe) (*cxr.Image, *codec.Plane, e
 	if err != nil {
 		return nil, nil, err
 	}
-	plane, err := codec.Decode(pixels)
+	plane, err := opt.Codecs.Decode(pixels)
 	return img, plane, err
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/mvmae/mvmae/cmd/internal/cli"
 	"github.com/mvmae/mvmae/dicom"
+	"github.com/mvmae/mvmae/dicom/codec/external"
 	"github.com/mvmae/mvmae/serve"
 )
 
@@ -49,8 +50,10 @@ func (c *UpCmd) Run(ctx context.Context, out *cli.Output) error {
 		return err
 	}
 	defer ln.Close()
+	codecs := external.NewPool(external.Options{})
+	defer codecs.Close()
 	if c.Check {
-		engine, err := c.open()
+		engine, err := c.open(codecs)
 		if err != nil {
 			return err
 		}
@@ -67,7 +70,7 @@ func (c *UpCmd) Run(ctx context.Context, out *cli.Output) error {
 	defer stop()
 	var serving errgroup.Group
 	serving.Go(func() error { return server.Serve(ctx, ln) })
-	engine, err := c.open()
+	engine, err := c.open(codecs)
 	if err != nil {
 		stop()
 		return errors.Join(err, serving.Wait())
@@ -81,10 +84,10 @@ func (c *UpCmd) Run(ctx context.Context, out *cli.Output) error {
 	return serving.Wait()
 }
 
-func (c *UpCmd) open() (*serve.Engine, error) {
+func (c *UpCmd) open(codecs *external.Pool) (*serve.Engine, error) {
 	lim := dicom.DefaultLimits()
 	lim.MaxBytes, lim.MaxPixels = max(lim.MaxBytes, int(c.MaxFileMiB)<<20), c.MaxMegapixels<<20
-	return serve.Open(c.Model, serve.Options{Device: c.Device, DICOM: lim})
+	return serve.Open(c.Model, serve.Options{Device: c.Device, DICOM: lim, Codecs: codecs})
 }
 
 func (c *UpCmd) announce(out *cli.Output, ln net.Listener, engine *serve.Engine) error {

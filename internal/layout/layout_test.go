@@ -27,6 +27,7 @@ var mayImport = map[string][]string{
 	"cmd":         {"train/...", "export/...", "serve/...", "model/...", "dicom/..."},
 	"internal":    {},
 	"deploy":      {},
+	"test":        {"train/...", "dicom/..."},
 	"benchmarks":  {"train/...", "export/...", "serve/...", "model/...", "dicom/..."},
 }
 
