@@ -20,8 +20,9 @@ type Pixels struct {
 	BitsStored      int
 	HighBit         int
 	Signed          bool
-	Planar          bool   // colour by plane
-	Photometric     string // PhotometricInterpretation, upper case
+	Planar          bool     // colour by plane
+	Photometric     string   // PhotometricInterpretation, upper case
+	Palette         *Palette // of PALETTE COLOR, else nil
 	BigEndian       bool
 	// Words: the bytes are 16-bit words (VR OW), so that 8-bit pixels of a big-endian file come in swapped pairs.
 	Words bool
@@ -91,8 +92,17 @@ func (f *File) Pixels() (*Pixels, error) {
 	if err := p.check(f.lim); err != nil {
 		return nil, err
 	}
+	if p.Photometric == "PALETTE COLOR" {
+		var err error
+		if p.Palette, err = f.palette(p.Signed); err != nil {
+			return nil, err
+		}
+	}
 	if lay.encapsulated {
-		return p, p.encapsulated(lay)
+		if err := p.encapsulated(lay); err != nil {
+			return nil, err
+		}
+		return p, nil
 	}
 	if want := p.FrameBytes() * p.Frames; len(p.Data) < want {
 		return nil, refuse(CodeTruncated, "%d bytes of pixels where %d frames of %d x %d need %d",

@@ -135,7 +135,7 @@ func TestDecode_RefusesByName(t *testing.T) {
 		want   string
 	}{
 		{func(p *dicom.Pixels) { p.BitsAllocated = 32 }, "32 bits allocated"},
-		{func(p *dicom.Pixels) { p.Photometric = "PALETTE COLOR" }, `PhotometricInterpretation "PALETTE COLOR"`},
+		{func(p *dicom.Pixels) { p.Photometric = "PALETTE COLOR" }, "PALETTE COLOR with 1 samples per pixel, lookup tables false"},
 		{func(p *dicom.Pixels) { p.Photometric = "YBR_ICT" }, `PhotometricInterpretation "YBR_ICT"`},
 		{func(p *dicom.Pixels) { p.SamplesPerPixel = 3 }, "MONOCHROME2 with 3 samples per pixel"},
 		{func(p *dicom.Pixels) { p.Photometric = "RGB" }, "RGB of 1 samples per pixel, signed false"},

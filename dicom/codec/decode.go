@@ -48,6 +48,12 @@ func (d Decoders) DecodeReduced(p *dicom.Pixels, reduce int) (*Plane, error) {
 
 // own is the table of this package's decoders.
 func own(transferSyntaxUID string) func([]byte, *dicom.Pixels) (*Plane, error) {
+	switch transferSyntaxUID {
+	case dicom.RLELossless:
+		return decodeRLE
+	case dicom.JPEGBaseline, dicom.JPEGExtended, dicom.JPEGLossless, dicom.JPEGLosslessSV1:
+		return decodeJPEG
+	}
 	return nil
 }
 

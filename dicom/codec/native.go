@@ -11,24 +11,48 @@ import (
 // with the samples of a code stream ends here: Native knows about colour, palettes, signs and bits. Its errors are of type
 // *dicom.Error.
 func Native(p *dicom.Pixels) (*Plane, error) {
+	if err := supported(p); err != nil {
+		return nil, err
+	}
+	if p.Photometric == "YBR_FULL_422" && (p.BitsAllocated != 8 || p.Planar || p.Columns%2 != 0) {
+		return nil, refuse("YBR_FULL_422 other than 8 bits, by pixel, with an even number of columns")
+	}
+	if len(p.Data) < p.FrameBytes() {
+		return nil, truncated("%d bytes of pixels where a frame of %d x %d needs %d", len(p.Data), p.Rows, p.Columns, p.FrameBytes())
+	}
+	switch p.Photometric {
+	case "MONOCHROME1", "MONOCHROME2":
+		plane := wordPlane(p, p.Rows, p.Columns, frame(p))
+		plane.Inverted = p.Photometric == "MONOCHROME1"
+		return plane, nil
+	case "PALETTE COLOR":
+		return paletteLuma(p)
+	}
+	return luma(p)
+}
+
+// supported refuses by name the kinds of pixels that Native does not know. Decoders ask before they decode.
+func supported(p *dicom.Pixels) error {
 	if p.BitsAllocated > 16 {
-		return nil, refuse("%d bits allocated", p.BitsAllocated)
+		return refuse("%d bits allocated", p.BitsAllocated)
 	}
 	switch p.Photometric {
 	case "MONOCHROME1", "MONOCHROME2":
 		if p.SamplesPerPixel != 1 {
-			return nil, refuse("%s with %d samples per pixel", p.Photometric, p.SamplesPerPixel)
+			return refuse("%s with %d samples per pixel", p.Photometric, p.SamplesPerPixel)
 		}
-		plane := wordPlane(p, p.Rows, p.Columns, frame(p))
-		plane.Inverted = p.Photometric == "MONOCHROME1"
-		return plane, nil
+	case "PALETTE COLOR":
+		if p.SamplesPerPixel != 1 || p.Palette == nil {
+			return refuse("%s with %d samples per pixel, lookup tables %t", p.Photometric, p.SamplesPerPixel, p.Palette != nil)
+		}
 	case "RGB", "YBR_FULL", "YBR_FULL_422":
 		if p.SamplesPerPixel != 3 || p.Signed {
-			return nil, refuse("%s of %d samples per pixel, signed %t", p.Photometric, p.SamplesPerPixel, p.Signed)
+			return refuse("%s of %d samples per pixel, signed %t", p.Photometric, p.SamplesPerPixel, p.Signed)
 		}
-		return luma(p)
+	default:
+		return refuse("PhotometricInterpretation %.32q", p.Photometric)
 	}
-	return nil, refuse("PhotometricInterpretation %.32q", p.Photometric)
+	return nil
 }
 
 func refuse(format string, args ...any) error {
@@ -65,11 +89,25 @@ func wordPlane(p *dicom.Pixels, rows, columns int, data []byte) *Plane {
 // its own luma.
 func Luma(r, g, b uint32) uint32 { return (299*r + 587*g + 114*b + 500) / 1000 }
 
+// paletteLuma makes the plane of an image whose stored values are places in a table of colours.
+func paletteLuma(p *dicom.Pixels) (*Plane, error) {
+	index := wordPlane(p, p.Rows, p.Columns, frame(p))
+	table := make([]uint16, index.Words())
+	for word := range table {
+		i := min(max(int(index.Value(word))-p.Palette.First, 0), len(p.Palette.Red)-1)
+		table[word] = uint16(Luma(uint32(p.Palette.Red[i]), uint32(p.Palette.Green[i]), uint32(p.Palette.Blue[i])))
+	}
+	out := make([]byte, 2*p.Rows*p.Columns)
+	for i := range p.Rows * p.Columns {
+		binary.LittleEndian.PutUint16(out[2*i:], table[index.word(i)])
+	}
+	plane := Gray16(p.Rows, p.Columns, out, binary.LittleEndian)
+	plane.bits, plane.Colour = p.Palette.Bits, true
+	return plane, nil
+}
+
 // luma makes the plane of a colour image.
 func luma(p *dicom.Pixels) (*Plane, error) {
-	if p.Photometric == "YBR_FULL_422" && (p.BitsAllocated != 8 || p.Planar || p.Columns%2 != 0) {
-		return nil, refuse("YBR_FULL_422 other than 8 bits, by pixel, with an even number of columns")
-	}
 	data := frame(p)
 	samples := wordPlane(p, 1, len(data)/(p.BitsAllocated/8), data)
 	sample := func(i int) uint32 { return uint32(samples.at(i)) }

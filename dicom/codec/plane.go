@@ -132,9 +132,12 @@ func (p *Plane) Values() []int32 {
 }
 
 // at is the stored value of pixel i.
-func (p *Plane) at(i int) int32 {
+func (p *Plane) at(i int) int32 { return p.Value(p.word(i)) }
+
+// word is the raw word of pixel i.
+func (p *Plane) word(i int) int {
 	if p.wide {
-		return p.Value(int(p.order.Uint16(p.data[2*i:])))
+		return int(p.order.Uint16(p.data[2*i:]))
 	}
-	return p.Value(int(p.data[i]))
+	return int(p.data[i])
 }

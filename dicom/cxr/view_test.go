@@ -154,7 +154,7 @@ func TestFromDICOM_Refuses(t *testing.T) {
 		{"for presentation", with(good, text(tag.PresentationIntentType, "FOR PRESENTATION")), ""},
 		{"no pixels", without(good, tag.PixelData), string(dicom.CodeNoPixelData)},
 		{"cut pixels", with(good, dicom.Element{Tag: tag.PixelData, VR: "OB", Value: make([]byte, 18)}), string(dicom.CodeTruncated)},
-		{"palette", with(good, text(tag.PhotometricInterpretation, "PALETTE COLOR")), string(dicom.CodeUnsupportedPixels)},
+		{"palette", with(good, text(tag.PhotometricInterpretation, "PALETTE COLOR")), string(dicom.CodeMalformed)},
 		{"CT without pixels is a CT", with(without(good, tag.PixelData), text(tag.Modality, "CT")), CodeModality},
 	} {
 		img, err := FromDICOM(encode(t, dicom.ExplicitVRLittleEndian, c.elems), Mimic, dicom.DefaultLimits())

@@ -115,4 +115,3 @@ func TestCorpus_DamagedStreamsAreRefused(t *testing.T) {
 		t.Error("nothing was tried")
 	}
 }
-

@@ -1,0 +1,169 @@
+package codec
+
+import (
+	"encoding/binary"
+)
+
+// losslessScan decodes a scan of T.81 annex H into native.Data, interleaved there whatever the scan holds, and returns what
+// follows it.
+func (s *jpegStream) losslessScan(sc jpegScan, src []byte) (rest []byte, err error) {
+	rows, columns := s.native.Rows, s.native.Columns
+	n := len(sc.components)
+	width := n * columns
+	switch {
+	case sc.predictor < 1 || sc.predictor > 7 || sc.shift >= s.precision:
+		return nil, malformed("a lossless JPEG scan with predictor %d and point transform %d", sc.predictor, sc.shift)
+	case s.precision < 2 || s.precision > 16:
+		return nil, malformed("a lossless JPEG stream of %d bits", s.precision)
+	case s.restarts%columns != 0: // H.1.2.1
+		return nil, malformed("%d MCUs between restart markers where a line has %d", s.restarts, columns)
+	case len(src)*8 < rows*width: // a sample takes a bit at least: do not allocate for what cannot be
+		return nil, endOfStream("its scan")
+	}
+	for _, c := range s.components {
+		if c.h != 1 || c.v != 1 {
+			return nil, refuse("a lossless JPEG stream with subsampled components")
+		}
+	}
+	for _, h := range sc.dc {
+		for _, category := range h.values {
+			if category > 16 {
+				return nil, malformed("a difference of %d bits in a lossless JPEG stream", category)
+			}
+		}
+	}
+	if s.native.Data == nil {
+		s.native.Data = make([]byte, s.native.FrameBytes())
+	}
+	pad := 4 * width // a code and a difference of 16 bits each
+	above, line := make([]uint16, width), make([]uint16, width)
+	rest = s.entropy.unstuff(src, pad)
+	linesPerInterval := s.restarts / columns
+	for y := range rows {
+		first := y == 0
+		if linesPerInterval > 0 && y > 0 && y%linesPerInterval == 0 {
+			if rest, err = s.entropy.restart(rest, y/linesPerInterval, pad); err != nil {
+				return nil, err
+			}
+			first = true
+		}
+		ok := s.entropy.differences(sc.dc, line)
+		switch {
+		case s.entropy.overrun():
+			return nil, endOfStream("its scan")
+		case !ok:
+			return nil, malformed("a code that is in no Huffman table")
+		}
+		if first {
+			start := uint16(1) << (s.precision - sc.shift - 1)
+			for i := range line {
+				if i < n {
+					line[i] += start
+				} else {
+					line[i] += line[i-n]
+				}
+			}
+		} else {
+			predict(sc.predictor, n, above, line)
+		}
+		s.storeLine(sc, y, line)
+		above, line = line, above
+	}
+	return rest, nil
+}
+
+// differences decodes a line of differences modulo 2^16 (T.81 H.1.2.2), one of each component in turn. It says false for a
+// code that no table has.
+func (e *entropy) differences(tables []*huffman, line []uint16) bool {
+	data, pos, buf, n := e.data, e.pos, e.buf, e.n
+	table, next := tables[0], 0
+	for i := range line {
+		buf |= binary.BigEndian.Uint64(data[pos:]) >> (n & 63)
+		pos += int(63-n) >> 3
+		n |= 56
+		entry := table.fast[buf>>(64-lookBits)]
+		length, category := uint(entry>>8), uint(entry&0xff)
+		if length == 0 {
+			var symbol byte
+			if length, symbol = table.long(buf); length == 0 {
+				e.pos, e.n = pos, n
+				return false
+			}
+			category = uint(symbol)
+		}
+		// The category's bits, of which a leading 0 says that the difference is negative. Category 16 has none: 32768.
+		bits := buf << (length & 63)
+		if category < 16 {
+			v := uint32(bits >> 1 >> ((63 - category) & 63))
+			negative := int32(^bits>>63) << (category & 63)
+			line[i] = uint16(int32(v) - negative + int32(^bits>>63))
+			length += category
+		} else {
+			line[i] = 32768
+		}
+		buf <<= length & 63
+		n -= length
+		if len(tables) > 1 {
+			if next++; next == len(tables) {
+				next = 0
+			}
+			table = tables[next]
+		}
+	}
+	e.pos, e.buf, e.n = pos, buf, n
+	return true
+}
+
+// predict adds the prediction of T.81 table H.1 to a line of differences of n components; the first pixel's is the one
+// above. It never sees a scan's first line.
+func predict(predictor, n int, above, line []uint16) {
+	above = above[:len(line)]
+	for i := range n {
+		line[i] += above[i]
+	}
+	for i := n; i < len(line); i++ {
+		a, b, c := int32(line[i-n]), int32(above[i]), int32(above[i-n])
+		switch predictor {
+		case 2:
+			a = b
+		case 3:
+			a = c
+		case 4:
+			a += b - c
+		case 5:
+			a += (b - c) >> 1
+		case 6:
+			a = b + (a-c)>>1
+		case 7:
+			a = (a + b) >> 1
+		}
+		line[i] += uint16(a)
+	}
+}
+
+// storeLine writes the samples of a line where they belong.
+func (s *jpegStream) storeLine(sc jpegScan, y int, line []uint16) {
+	all, n := len(s.components), len(sc.components)
+	wide := s.native.BitsAllocated == 16
+	size := len(s.native.Data) / s.native.Rows
+	out := s.native.Data[y*size : (y+1)*size]
+	switch {
+	case n == all && wide:
+		for i, v := range line {
+			binary.LittleEndian.PutUint16(out[2*i:], v<<sc.shift)
+		}
+	case n == all:
+		for i, v := range line {
+			out[i] = byte(v << sc.shift)
+		}
+	default: // some components, to be interleaved with those of other scans
+		for i, v := range line {
+			at := i/n*all + sc.components[i%n]
+			if wide {
+				binary.LittleEndian.PutUint16(out[2*at:], v<<sc.shift)
+			} else {
+				out[at] = byte(v << sc.shift)
+			}
+		}
+	}
+}
