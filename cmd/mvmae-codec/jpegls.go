@@ -9,6 +9,7 @@ package main
 import "C"
 
 import (
+	"bytes"
 	"unsafe"
 
 	"github.com/mvmae/mvmae/dicom"
@@ -19,6 +20,10 @@ func charlsVersion() string { return C.GoString(C.charls_get_version_string()) }
 
 // decodeJPEGLS decodes ISO 14495-1, lossless and near-lossless. Samples have no sign there: the DICOM header decides.
 func decodeJPEGLS(r external.Request) (*external.Image, error) {
+	// CharLS 2.4 takes many seconds to see that a stream has no end.
+	if !bytes.HasSuffix(bytes.TrimRight(r.Data, "\x00"), []byte("\xff\xd9")) {
+		return nil, refuse(dicom.CodeTruncated, "the JPEG-LS stream has no end")
+	}
 	d := C.charls_jpegls_decoder_create()
 	if d == nil {
 		return nil, refuse(dicom.CodeTooLarge, "CharLS: no memory")

@@ -129,12 +129,13 @@ def gray(array, photometric):
 def by_pydicom(plugin):
     def run(path):
         ds = pydicom.dcmread(path)
-        array, meta = get_decoder(ds.file_meta.TransferSyntaxUID).as_array(ds, index=0, raw=True, decoding_plugin=plugin)
+        array, meta = get_decoder(ds.file_meta.TransferSyntaxUID).as_array(
+            ds, index=0, raw=True, decoding_plugin=plugin, apply_jls_sign_correction=True)
         return array, meta["photometric_interpretation"]
     return run
 
 
-DCMTK = {"5": ["dcmdrle"], "80": ["dcmdjpls"], "81": ["dcmdjpls"], **{k: ["dcmdjpeg", "+cn"] for k in ("50", "51", "57", "70")}}
+DCMTK = {"5": ["dcmdrle"], "80": ["dcmdjpls"], "81": ["dcmdjpls"], **{k: ["dcmdjpeg"] for k in ("50", "51", "57", "70")}}
 
 
 def by_dcmtk(path):

@@ -1,10 +1,12 @@
 package peers
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/mvmae/mvmae/dicom"
@@ -14,7 +16,13 @@ import (
 
 func TestMain(m *testing.M) { codecprog.Main(m) }
 
-// corpus makes the corpus and the peers' answers to it, or skips the test.
+var once struct {
+	sync.Once
+	*Corpus
+	err error
+}
+
+// corpus is the corpus with the peers' answers to it, made once, or the test is skipped.
 func corpus(t *testing.T) *Corpus {
 	t.Helper()
 	python, err := Find()
@@ -22,13 +30,15 @@ func corpus(t *testing.T) *Corpus {
 		codecprog.Skip(t, err.Error())
 	}
 	program := codecprog.Complete(t)
-	pool := external.NewPool(external.Options{Program: program})
-	t.Cleanup(pool.Close)
-	c, err := MakeCorpus(t.Context(), python, t.TempDir(), Bases(251, 187), pool.Decoders(t.Context()))
-	if err != nil {
-		t.Fatal(err)
+	once.Do(func() {
+		pool := external.NewPool(external.Options{Program: program})
+		ctx := context.Background()
+		once.Corpus, once.err = MakeCorpus(ctx, python, filepath.Join(filepath.Dir(program), "corpus"), Bases(251, 187), pool.Decoders(ctx))
+	})
+	if once.err != nil {
+		t.Fatal(once.err)
 	}
-	return c
+	return once.Corpus
 }
 
 func TestCorpus_DecodesAsItsSourceAndAsEveryPeer(t *testing.T) {

@@ -17,6 +17,12 @@ import (
 // DefaultTimeout is how long one image may take: some fifty times what a large radiograph needs.
 const DefaultTimeout = 60 * time.Second
 
+// What an image may take of processor time: JPEG 2000 needs 160 ms for a million samples.
+const (
+	fixedSeconds     = 2
+	samplesPerSecond = 1 << 20
+)
+
 // Options is how a pool works. The zero value of a field means its default.
 type Options struct {
 	// Program is the path of mvmae-codec. Default: what [Find] finds.
@@ -87,7 +93,7 @@ func (p *Pool) Decode(ctx context.Context, r Request) (*Image, error) {
 	}
 	// An image that is alone may use every processor; a full pool gives each image one.
 	r.Threads = max(1, min(64, runtime.GOMAXPROCS(0)/len(p.slots)))
-	r.Seconds = int(p.opt.Timeout/time.Second)*r.Threads + 1
+	r.Seconds = fixedSeconds + r.Rows*r.Columns*r.Samples/samplesPerSecond
 	if err := r.check(); err != nil {
 		return nil, &dicom.Error{Code: dicom.CodeUnsupportedPixels, Detail: err.Error()}
 	}
@@ -96,8 +102,10 @@ func (p *Pool) Decode(ctx context.Context, r Request) (*Image, error) {
 	m, err := p.run(timed, r)
 	var refusal *dicom.Error
 	switch {
-	case err == nil || errors.As(err, &refusal):
-		return m, err
+	case err == nil:
+		return m, nil
+	case errors.As(err, &refusal):
+		return nil, refusal
 	case ctx.Err() != nil:
 		return nil, context.Cause(ctx)
 	case timed.Err() != nil:
@@ -116,7 +124,7 @@ func (p *Pool) run(ctx context.Context, r Request) (*Image, error) {
 		}
 	}
 	cmd := exec.CommandContext(ctx, path)
-	cmd.Env, cmd.Dir = []string{}, "/"
+	cmd.Env, cmd.Dir, cmd.WaitDelay = []string{}, "/", time.Second
 	said := &head{}
 	cmd.Stderr = said
 	in, err := cmd.StdinPipe()
@@ -130,6 +138,9 @@ func (p *Pool) run(ctx context.Context, r Request) (*Image, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, unsupported(r.Syntax, err)
 	}
+	// Killing it is not enough where something else holds its end of a pipe.
+	unblock := context.AfterFunc(ctx, func() { in.Close(); out.Close() })
+	defer unblock()
 	m, err := p.exchange(cmd, in, out, r)
 	in.Close()
 	out.Close()
@@ -166,6 +177,7 @@ func (p *Pool) exchange(cmd *exec.Cmd, in io.WriteCloser, out io.Reader, r Reque
 	if err != nil {
 		return nil, fmt.Errorf("send the code stream: %w", err)
 	}
+	in.Close()
 	m, err := readAnswer(out, r)
 	if err != nil {
 		return nil, fmt.Errorf("read the answer: %w", err)

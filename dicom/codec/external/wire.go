@@ -168,7 +168,7 @@ func reduced(n, levels int) int { return (n + 1<<levels - 1) >> levels }
 // known is the code if the process may give it: a process does not invent codes.
 func known(code string) dicom.Code {
 	switch c := dicom.Code(code); c {
-	case dicom.CodeMalformed, dicom.CodeUnsupportedSyntax, dicom.CodeUnsupportedPixels, dicom.CodeTooLarge:
+	case dicom.CodeMalformed, dicom.CodeUnsupportedSyntax, dicom.CodeUnsupportedPixels, dicom.CodeTooLarge, dicom.CodeTruncated:
 		return c
 	}
 	return dicom.CodeDecoderFailed
