@@ -347,6 +347,10 @@ func FuzzParse(f *testing.F) {
 			f.Add(c.data)
 		}
 	}
+	for _, c := range unsound(f) {
+		f.Add(c.data)
+	}
+	f.Add(encapsulated(f, "2", openPixels, itemOf(le32(0)+le32(12)), itemOf("abcd"), itemOf("ef"), seqEnd))
 	// Small limits keep a run fast and make each of them reachable.
 	lim := Limits{MaxBytes: 1 << 20, MaxHeaderBytes: 1 << 16, MaxElements: 5000, MaxPixels: 1 << 16}
 	f.Fuzz(func(t *testing.T, data []byte) {

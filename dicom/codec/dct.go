@@ -61,7 +61,7 @@ func (s *jpegStream) dctScan(sc jpegScan, src []byte) (rest []byte, err error) {
 			for b := range h * v {
 				ok := s.entropy.block(&block, sc.dc[i], sc.ac[i], s.quant[c.quant], &dc[i])
 				switch {
-				case s.entropy.overrun():
+				case s.entropy.overrun(ok):
 					return nil, endOfStream("its scan")
 				case !ok:
 					return nil, malformed("a code that is in no Huffman table, or a coefficient past the 64th")

@@ -80,6 +80,9 @@ func Samples(p *dicom.Pixels, rows, columns, components, precision int) (*dicom.
 	if precision == p.BitsStored {
 		native.HighBit = precision - 1
 	}
+	if native.Photometric == "YBR_FULL_422" { // where the stream subsamples, its decoder sees to it
+		native.Photometric = "YBR_FULL"
+	}
 	native.BitsAllocated = 8
 	if precision > 8 {
 		native.BitsAllocated = 16

@@ -73,8 +73,11 @@ type entropy struct {
 	n    uint
 }
 
-// overrun says whether more bits were taken than there are.
-func (e *entropy) overrun() bool { return 8*e.pos-int(e.n) > 8*e.size }
+// overrun says whether more bits were taken than there are, or, when a code was not found, whether it is cut off.
+func (e *entropy) overrun(found bool) bool {
+	taken := 8*e.pos - int(e.n)
+	return taken > 8*e.size || !found && taken+16 > 8*e.size
+}
 
 // unstuff makes the next segment of src and returns what follows it: a marker, or nothing. pad is how many bytes may be read
 // past the segment's end before anybody looks at overrun.

@@ -238,9 +238,6 @@ func (s *jpegStream) scan(b, data []byte) (rest []byte, err error) {
 // plane is the image once all scans are decoded.
 func (s *jpegStream) plane() (*Plane, error) {
 	if s.lossless {
-		if s.native.Photometric == "YBR_FULL_422" { // every pixel has its samples
-			s.native.Photometric = "YBR_FULL"
-		}
 		return Native(s.native)
 	}
 	for _, c := range s.components {

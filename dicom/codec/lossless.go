@@ -2,6 +2,7 @@ package codec
 
 import (
 	"encoding/binary"
+	"slices"
 )
 
 // losslessScan decodes a scan of T.81 annex H into native.Data, interleaved there whatever the scan holds, and returns what
@@ -37,6 +38,7 @@ func (s *jpegStream) losslessScan(sc jpegScan, src []byte) (rest []byte, err err
 	}
 	pad := 4 * width // a code and a difference of 16 bits each
 	above, line := make([]uint16, width), make([]uint16, width)
+	start := slices.Repeat([]uint16{1 << (s.precision - sc.shift - 1)}, n)
 	rest = s.entropy.unstuff(src, pad)
 	linesPerInterval := s.restarts / columns
 	for y := range rows {
@@ -49,21 +51,17 @@ func (s *jpegStream) losslessScan(sc jpegScan, src []byte) (rest []byte, err err
 		}
 		ok := s.entropy.differences(sc.dc, line)
 		switch {
-		case s.entropy.overrun():
+		case s.entropy.overrun(ok):
 			return nil, endOfStream("its scan")
 		case !ok:
 			return nil, malformed("a code that is in no Huffman table")
 		}
-		if first {
-			start := uint16(1) << (s.precision - sc.shift - 1)
-			for i := range line {
-				if i < n {
-					line[i] += start
-				} else {
-					line[i] += line[i-n]
-				}
-			}
-		} else {
+		switch {
+		case first:
+			accumulate(start, line)
+		case sc.predictor == 1: // by far the most frequent
+			accumulate(above[:n], line)
+		default:
 			predict(sc.predictor, n, above, line)
 		}
 		s.storeLine(sc, y, line)
@@ -118,26 +116,40 @@ func (e *entropy) differences(tables []*huffman, line []uint16) bool {
 // above. It never sees a scan's first line.
 func predict(predictor, n int, above, line []uint16) {
 	above = above[:len(line)]
-	for i := range n {
-		line[i] += above[i]
-	}
-	for i := n; i < len(line); i++ {
-		a, b, c := int32(line[i-n]), int32(above[i]), int32(above[i-n])
-		switch predictor {
-		case 2:
-			a = b
-		case 3:
-			a = c
-		case 4:
-			a += b - c
-		case 5:
-			a += (b - c) >> 1
-		case 6:
-			a = b + (a-c)>>1
-		case 7:
-			a = (a + b) >> 1
+	for component := range n {
+		line[component] += above[component]
+		left, corner := int32(line[component]), int32(above[component])
+		for i := component + n; i < len(line); i += n {
+			up := int32(above[i])
+			p := left
+			switch predictor {
+			case 2:
+				p = up
+			case 3:
+				p = corner
+			case 4:
+				p = left + up - corner
+			case 5:
+				p = left + (up-corner)>>1
+			case 6:
+				p = up + (left-corner)>>1
+			case 7:
+				p = (left + up) >> 1
+			}
+			line[i] += uint16(p)
+			left, corner = int32(line[i]), up
 		}
-		line[i] += uint16(a)
+	}
+}
+
+// accumulate is what predictor 1 does, and all of them do on a scan's first line: the prediction is the pixel before, that
+// of the first pixel the given one.
+func accumulate(first []uint16, line []uint16) {
+	for component, v := range first {
+		for i := component; i < len(line); i += len(first) {
+			v += line[i]
+			line[i] = v
+		}
 	}
 }
 
@@ -149,8 +161,9 @@ func (s *jpegStream) storeLine(sc jpegScan, y int, line []uint16) {
 	out := s.native.Data[y*size : (y+1)*size]
 	switch {
 	case n == all && wide:
+		shift := sc.shift & 15
 		for i, v := range line {
-			binary.LittleEndian.PutUint16(out[2*i:], v<<sc.shift)
+			binary.LittleEndian.PutUint16(out[2*i:2*i+2], v<<shift)
 		}
 	case n == all:
 		for i, v := range line {

@@ -16,9 +16,6 @@ func decodeRLE(frame []byte, p *dicom.Pixels) (*Plane, error) {
 		return nil, err
 	}
 	native.Planar = native.SamplesPerPixel > 1 // here, whatever the header says of the decoded image
-	if native.Photometric == "YBR_FULL_422" {  // every pixel has its samples
-		native.Photometric = "YBR_FULL"
-	}
 	segments, err := rleSegments(frame, p.SamplesPerPixel*p.BitsAllocated/8)
 	if err != nil {
 		return nil, err
