@@ -104,7 +104,7 @@ func (o Options) FromDICOM(data []byte) (*Image, error) {
 	if err != nil {
 		return nil, refusal(err)
 	}
-	plane, err := o.Codecs.DecodeReduced(pixels, o.Recipe.reduction(pixels, f.Header))
+	plane, err := o.Codecs.Decode(pixels)
 	if err != nil {
 		return nil, refusal(err)
 	}

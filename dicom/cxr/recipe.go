@@ -6,7 +6,6 @@ import (
 
 	"github.com/mvmae/mvmae/dicom"
 	"github.com/mvmae/mvmae/dicom/codec"
-	"github.com/suyashkumar/dicom/pkg/tag"
 )
 
 // table makes the recipe's map from raw words to 8 bits, [p.Words()], for the words that occur in p. h is nil for a
@@ -28,23 +27,6 @@ func (r Recipe) table(p *codec.Plane, h dicom.Header) (table []uint8, constant b
 		return table, lo == hi, err
 	}
 	return nil, false, fmt.Errorf("unknown recipe %q", r.Name)
-}
-
-// reduction is how many levels of resolution a decoder may leave out of an image: for display with a window, while both
-// sides stay at least twice those of the stored picture (mean error 0.10 of 255 against full decoding, measured). Without
-// a window display stretches the range that occurs, and mimic equalises what occurs: both need every pixel.
-func (r Recipe) reduction(p *dicom.Pixels, h dicom.Header) int {
-	if r.Name != Display.Name || p.SamplesPerPixel != 1 || len(h.Items(tag.VOILUTSequence)) > 0 {
-		return 0
-	}
-	if voi, err := voiLUT(h, p.Signed); voi == nil || err != nil {
-		return 0
-	}
-	levels := 0
-	for min(p.Rows, p.Columns)>>(levels+1) >= 2*StoredSize {
-		levels++
-	}
-	return levels
 }
 
 // mimic stretches lo..hi to 8 bits, inverts MONOCHROME1 and equalises.

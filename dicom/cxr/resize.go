@@ -48,26 +48,6 @@ func average(i, n, size int) span {
 	return s
 }
 
-// reducedAxis is newAxis, shrinking, for an axis of n values of which a decoder left levels of resolution out: m are there.
-// Sample k of those is what lies around value k<<levels, not the mean of 1<<levels values from there on: point u of the
-// full line is (u-1/2)/2^levels + 1/2 of the reduced one. What lies beyond the last sample repeats it.
-func reducedAxis(n, m, levels, size, offset, count int) axis {
-	unit := 2 * size << levels
-	ax := axis{spans: make([]span, count), inner: uint64(unit), total: uint64(2 * n)}
-	for i := range ax.spans {
-		from := 2*(offset+i)*n + (1<<levels-1)*size
-		to := from + 2*n
-		s := span{a: min(from/unit, m-1), b: min((to-1)/unit, m-1)}
-		if s.a == s.b {
-			s.first = ax.total
-		} else {
-			s.first, s.last = uint64((s.a+1)*unit-from), uint64(to-s.b*unit)
-		}
-		ax.spans[i] = s
-	}
-	return ax
-}
-
 // interpolate is linear interpolation between the centres of the two nearest values, in units of 1/(2*size) of their
 // distance; beyond the outer centres the border is repeated.
 func interpolate(i, n, size int) span {
@@ -126,21 +106,13 @@ func resample(x, y axis, source func(row int) []uint8, put func(row int, sums []
 
 // store maps p through table and resizes it, rounding half up: [StoredSize, StoredSize].
 func store(p *codec.Plane, table []uint8, fit bool) []byte {
-	rows, columns := p.Rows, p.Columns
-	if p.Reduced > 0 {
-		rows, columns = p.FullRows, p.FullColumns
-	}
 	width, height := StoredSize, StoredSize
-	if short := min(rows, columns); fit {
-		width = (2*columns*StoredSize + short) / (2 * short) // rounded half up
-		height = (2*rows*StoredSize + short) / (2 * short)
+	if short := min(p.Rows, p.Columns); fit {
+		width = (2*p.Columns*StoredSize + short) / (2 * short) // rounded half up
+		height = (2*p.Rows*StoredSize + short) / (2 * short)
 	}
-	x := newAxis(columns, width, (width-StoredSize)/2, StoredSize)
-	y := newAxis(rows, height, (height-StoredSize)/2, StoredSize)
-	if p.Reduced > 0 {
-		x = reducedAxis(columns, p.Columns, p.Reduced, width, (width-StoredSize)/2, StoredSize)
-		y = reducedAxis(rows, p.Rows, p.Reduced, height, (height-StoredSize)/2, StoredSize)
-	}
+	x := newAxis(p.Columns, width, (width-StoredSize)/2, StoredSize)
+	y := newAxis(p.Rows, height, (height-StoredSize)/2, StoredSize)
 	line := make([]uint8, p.Columns)
 	source := func(row int) []uint8 {
 		p.MapRow(row, table, line)

@@ -68,9 +68,9 @@ func Find() (Python, error) {
 	return Python(python), hint.Wrap(errors.Join(errs...), `run "make peers"`)
 }
 
-// Encode has every encoder encode every file of native, which it takes, into out.
-func (p Python) Encode(ctx context.Context, native, out string) ([]File, error) {
-	return run[File](ctx, p, "encode", native, out)
+// Encode has every encoder encode every file of native that it takes into out, or only those named, as "90.gdcm".
+func (p Python) Encode(ctx context.Context, native, out string, only ...string) ([]File, error) {
+	return run[File](ctx, p, append([]string{"encode", native, out}, only...)...)
 }
 
 // Decode has every peer decode every file of dir. [Values] reads what they found.

@@ -1,7 +1,8 @@
 """Makes every transfer syntax from native DICOM files, with other people's encoders, and decodes the results with other
 people's decoders.
 
-    peers.py encode NATIVE_DIR OUT_DIR    every *.dcm of NATIVE_DIR in every syntax that takes it
+    peers.py encode NATIVE_DIR OUT_DIR [ARC.ENCODER...]
+                                          every *.dcm of NATIVE_DIR in every syntax that takes it, or in these
     peers.py decode DIR                   every *.dcm of DIR by every peer: DIR/NAME.PEER.i32, gray values as int32
     peers.py time REPEATS FILE...         seconds of each peer for each file, interleaved, as JSON lines
     peers.py versions
@@ -100,13 +101,16 @@ ENCODERS = [
 ]
 
 
-def encode(native, out):
+def encode(native, out, *only):
     for source in sorted(pathlib.Path(native).glob("*.dcm")):
         for syntax, encoder, takes, how in ENCODERS:
+            arc = f"{syntax.rpartition('.')[2]}.{encoder}"
+            if only and arc not in only:
+                continue
             ds = pydicom.dcmread(source)
             if not takes(ds):
                 continue
-            name = f"{source.stem}.{syntax.rpartition('.')[2]}.{encoder}"
+            name = f"{source.stem}.{arc}"
             line = {"file": name + ".dcm", "base": source.stem, "syntax": syntax, "encoder": encoder, "error": ""}
             try:
                 with contextlib.redirect_stderr(io.StringIO()):
