@@ -51,7 +51,7 @@ type Code string
 const (
 	CodeNotDICOM          Code = "not_dicom"                   // no preamble and "DICM"
 	CodeTruncated         Code = "truncated"                   // the file ends before its lengths say so
-	CodeUnsupportedSyntax Code = "unsupported_transfer_syntax" // unknown, or compressed
+	CodeUnsupportedSyntax Code = "unsupported_transfer_syntax" // unknown, or one that nothing here decodes
 	CodeTooLarge          Code = "too_large"                   // past one of Limits
 	CodeMalformed         Code = "malformed"                   // breaks the encoding rules
 	CodeNoPixelData       Code = "no_pixel_data"               // not an image

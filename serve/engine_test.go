@@ -199,7 +199,7 @@ func TestClassify_Refusals(t *testing.T) {
 		{"not DICOM", []Upload{{Name: "x", Data: []byte("hello")}}, "no_usable_view", []string{"x not_dicom"}, "objects rejected: 1"},
 		{"empty", []Upload{{Name: "x"}}, "no_usable_view", []string{"x not_dicom"}, "objects rejected: 1"},
 		{"truncated", []Upload{{Name: "x", Data: whole[:len(whole)-100]}}, "no_usable_view", []string{"x truncated"}, ""},
-		{"compressed", files(t, servetest.Object{Syntax: "1.2.840.10008.1.2.4.70"}), "no_usable_view", []string{"a.dcm unsupported_transfer_syntax"}, ""},
+		{"MPEG-2", files(t, servetest.Object{Syntax: "1.2.840.10008.1.2.4.100"}), "no_usable_view", []string{"a.dcm unsupported_transfer_syntax"}, ""},
 		{"CT", files(t, servetest.Object{Modality: "CT"}), "no_usable_view", []string{"a.dcm wrong_modality"}, ""},
 		{"knee", files(t, servetest.Object{BodyPart: "KNEE"}), "no_usable_view", []string{"a.dcm not_chest"}, ""},
 		{"no study UID", files(t, servetest.Object{Study: "-"}), "no_usable_view", []string{"a.dcm no_study_instance_uid"}, ""},

@@ -82,7 +82,7 @@ func (e *entropy) overrun(found bool) bool {
 // unstuff makes the next segment of src and returns what follows it: a marker, or nothing. pad is how many bytes may be read
 // past the segment's end before anybody looks at overrun.
 func (e *entropy) unstuff(src []byte, pad int) (rest []byte) {
-	pad += 8 // the last refill
+	pad += 16 // a refill takes 8 bytes from up to 8 bytes on
 	if e.data == nil {
 		e.data = make([]byte, 0, len(src)+pad)
 	}

@@ -111,6 +111,20 @@ func TestJPEGLossless_RoundTrip(t *testing.T) {
 	}
 }
 
+// The smallest images have more to read ahead than they are long.
+func TestJPEGLossless_SmallSizes(t *testing.T) {
+	for rows := 1; rows <= 3; rows++ {
+		for columns := 1; columns <= 20; columns++ {
+			for _, bits := range []int{2, 8, 16} {
+				j := codectest.JPEG{Rows: rows, Columns: columns, Components: 1, Precision: bits, Predictor: 1}
+				samples := radiograph(2, rows, columns, 1, bits)
+				p := coded(dicom.JPEGLosslessSV1, rows, columns, 1, ceilDiv(bits, 8)*8, bits, codectest.LosslessJPEG(j, samples))
+				sameAsNative(t, fmt.Sprintf("%+v", j), p, samples)
+			}
+		}
+	}
+}
+
 // The difference of 32768, category 16, has no bits of its own.
 func TestJPEGLossless_LargestDifference(t *testing.T) {
 	samples := []uint16{0, 32768, 0, 65535, 32767, 65535, 0, 1}

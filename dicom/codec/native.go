@@ -109,26 +109,35 @@ func paletteLuma(p *dicom.Pixels) (*Plane, error) {
 // luma makes the plane of a colour image.
 func luma(p *dicom.Pixels) (*Plane, error) {
 	data := frame(p)
-	samples := wordPlane(p, 1, len(data)/(p.BitsAllocated/8), data)
-	sample := func(i int) uint32 { return uint32(samples.at(i)) }
+	size := p.BitsAllocated / 8
+	low, high := 0, size-1 // where the bytes of a word are; the only one of an 8-bit sample counts twice, and is cut
+	if p.BigEndian {
+		low, high = high, low
+	}
+	shift, mask := p.HighBit+1-p.BitsStored, uint32(1)<<p.BitsStored-1
+	sample := func(i int) uint32 {
+		word := data[i*size : i*size+size]
+		return (uint32(word[low]) | uint32(word[high])<<8) >> shift & mask
+	}
 
 	n := p.Rows * p.Columns
-	step, r, g, b := 3, 0, 1, 2 // where the samples of pixel 0 are, and how far it is to pixel 1
+	step, g, b := 3, 1, 2 // how far it is to the next pixel, and where the samples of pixel 0 are
 	if p.Planar {
 		step, g, b = 1, n, 2*n
 	}
-	out := make([]byte, 0, 2*n)
+	rgb, halved := p.Photometric == "RGB", p.Photometric == "YBR_FULL_422"
+	out := make([]byte, 2*n)
 	for i := range n {
 		var v uint32
-		switch p.Photometric {
-		case "RGB":
-			v = Luma(sample(i*step+r), sample(i*step+g), sample(i*step+b))
-		case "YBR_FULL":
-			v = sample(i * step)
-		case "YBR_FULL_422": // Y Y Cb Cr
+		switch {
+		case rgb:
+			v = Luma(sample(i*step), sample(i*step+g), sample(i*step+b))
+		case halved: // Y Y Cb Cr
 			v = sample(i/2*4 + i%2)
+		default:
+			v = sample(i * step)
 		}
-		out = binary.LittleEndian.AppendUint16(out, uint16(v))
+		binary.LittleEndian.PutUint16(out[2*i:], uint16(v))
 	}
 	plane := Gray16(p.Rows, p.Columns, out, binary.LittleEndian)
 	plane.bits, plane.Colour = p.BitsStored, true

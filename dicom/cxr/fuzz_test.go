@@ -1,16 +1,20 @@
 package cxr
 
 import (
+	"bytes"
 	"errors"
+	"image"
+	"image/jpeg"
 	"strings"
 	"testing"
 
 	"github.com/suyashkumar/dicom/pkg/tag"
 
 	"github.com/mvmae/mvmae/dicom"
+	"github.com/mvmae/mvmae/dicom/codec/codectest"
 )
 
-// FuzzFromDICOM has one seed per native transfer syntax and kind of pixels. What is accepted is whole; what is refused has
+// FuzzFromDICOM has one seed per native transfer syntax and kind of pixels, and one per compressed one. What is accepted is whole; what is refused has
 // a code.
 func FuzzFromDICOM(f *testing.F) {
 	small := randomPicture(1, 6, 8, 0, 255)
@@ -31,6 +35,29 @@ func FuzzFromDICOM(f *testing.F) {
 			f.Add(encode(f, syntax, elems), false, false)
 		}
 	}
+	samples := make([]uint16, len(small.values))
+	for i, v := range small.values {
+		samples[i] = uint16(v)
+	}
+	compressed := func(syntax string, frame []byte) {
+		elems := with(chest(small, 8, false, "MONOCHROME1"), dicom.Element{Tag: tag.PixelData, VR: "OB", Value: frame})
+		f.Add(encode(f, syntax, elems), true, false)
+	}
+	compressed(dicom.RLELossless, codectest.RLE(samples, 1, 1))
+	j := codectest.JPEG{Rows: small.rows, Columns: small.columns, Components: 1, Precision: 8, Predictor: 1}
+	for _, syntax := range []string{dicom.JPEGLossless, dicom.JPEGLosslessSV1, dicom.JPEG2000} {
+		compressed(syntax, codectest.LosslessJPEG(j, samples))
+	}
+	var baseline bytes.Buffer
+	gray := image.NewGray(image.Rect(0, 0, small.columns, small.rows))
+	for i, v := range samples {
+		gray.Pix[i] = byte(v)
+	}
+	if err := jpeg.Encode(&baseline, gray, nil); err != nil {
+		f.Fatal(err)
+	}
+	compressed(dicom.JPEGBaseline, baseline.Bytes())
+	compressed(dicom.JPEGExtended, baseline.Bytes())
 	lim := dicom.Limits{MaxBytes: 1 << 20, MaxHeaderBytes: 1 << 16, MaxElements: 5000, MaxPixels: 1 << 14}
 	f.Fuzz(func(t *testing.T, data []byte, mimic, fit bool) {
 		recipe := Recipe{"display", fit}
