@@ -28,7 +28,7 @@ var mayImport = map[string][]string{
 	"internal":    {},
 	"deploy":      {},
 	"test":        {"train/...", "dicom/..."},
-	"benchmarks":  {"train/...", "export/...", "serve/...", "model/...", "dicom/..."},
+	"benchmarks":  {"test/...", "train/...", "export/...", "serve/...", "model/...", "dicom/..."},
 }
 
 // under says whether package path p is folder or lies in it.
