@@ -6,7 +6,6 @@ import (
 	"image/jpeg"
 	"math"
 	"math/rand/v2"
-	"os"
 	"testing"
 
 	"github.com/mvmae/mvmae/dicom"
@@ -29,11 +28,6 @@ func exposure(bits int) []uint16 {
 }
 
 func benchmark(b *testing.B, p *dicom.Pixels) {
-	if name := os.Getenv("MVMAE_BENCH_FRAMES"); name != "" { // for peers, to be timed on the same code stream
-		if err := os.WriteFile(name+"/"+b.Name()[len("BenchmarkDecode_"):], p.Fragments[0], 0o644); err != nil {
-			b.Fatal(err)
-		}
-	}
 	b.SetBytes(int64(p.Rows * p.Columns * p.SamplesPerPixel * p.BitsAllocated / 8))
 	b.ReportAllocs()
 	for b.Loop() {
@@ -75,6 +69,11 @@ func baseline(b *testing.B) []byte {
 
 func BenchmarkDecode_Baseline8(b *testing.B) {
 	benchmark(b, coded(dicom.JPEGBaseline, 3000, 2500, 1, 8, 8, baseline(b)))
+}
+
+// Of 45 x 61 pixels: nothing here encodes 12 bits by DCT.
+func BenchmarkDecode_Extended12(b *testing.B) {
+	benchmark(b, foreignPixels(b, "gray12", dicom.JPEGExtended, 1, 12))
 }
 
 // The standard library on the same stream.

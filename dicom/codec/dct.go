@@ -17,13 +17,6 @@ const blockPad = 64 * 31 / 8
 
 // dctScan decodes a scan of sequential DCT (T.81 annex F) into the components' planes and returns what follows it.
 func (s *jpegStream) dctScan(sc jpegScan, src []byte) (rest []byte, err error) {
-	for _, h := range append(sc.dc, sc.ac...) {
-		for _, symbol := range h.values {
-			if symbol&15 == 15 && s.precision == 8 {
-				return nil, malformed("a coefficient of 15 bits in a JPEG stream of 8-bit samples")
-			}
-		}
-	}
 	for _, h := range sc.dc {
 		for _, category := range h.values {
 			if category > 15 {
@@ -184,9 +177,9 @@ func (e *entropy) block(out *dctBlock, dc, ac *huffman, quant *[64]int32, predic
 
 // store transforms a block and puts it at column x and row y of the component's blocks.
 func (s *jpegStream) store(c *jpegComponent, block *dctBlock, x, y int) {
-	var samples [64]int32
+	var samples [64]int
 	inverseDCT(block, s.precision, &samples)
-	centre, largest := int32(1)<<(s.precision-1), int32(1)<<s.precision-1
+	centre, largest := 1<<(s.precision-1), 1<<s.precision-1
 	at := y*8*c.stride + x*8
 	for row := range 8 {
 		in := samples[row*8 : row*8+8]

@@ -168,7 +168,7 @@ func TestInverseDCT_NearTheDefinition(t *testing.T) {
 				}
 			}
 			block.last = 63
-			var got [64]int32
+			var got [64]int
 			inverseDCT(&block, precision, &got)
 			for place, v := range got {
 				y, x := place/8, place%8

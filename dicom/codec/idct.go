@@ -23,13 +23,13 @@ const (
 )
 
 // inverseDCT makes samples, centred on 0 and not yet cut to their range, of a block.
-func inverseDCT(block *dctBlock, precision int, samples *[64]int32) {
+func inverseDCT(block *dctBlock, precision int, samples *[64]int) {
 	kept := 2 // fraction bits between the passes; 12-bit samples leave room for one
 	if precision > 8 {
 		kept = 1
 	}
 	if block.last == 0 { // flat
-		v := (block.values[0]<<kept + 1<<(kept+2)) >> (kept + 3)
+		v := (int(block.values[0])<<kept + 1<<(kept+2)) >> (kept + 3)
 		for i := range samples {
 			samples[i] = v
 		}
@@ -37,22 +37,25 @@ func inverseDCT(block *dctBlock, precision int, samples *[64]int32) {
 	}
 	var middle [64]int
 	for x := range 8 {
-		in := block.values[x:]
-		inverseDCT1(middle[x:], fractionBits-kept,
+		in := block.values[x : x+57]
+		if in[8]|in[16]|in[24]|in[32]|in[40]|in[48]|in[56] == 0 { // as most columns are
+			v := int(in[0]) << kept
+			for i := x; i < 64; i += 8 {
+				middle[i] = v
+			}
+			continue
+		}
+		inverseDCT1(middle[x:], 8, fractionBits-kept,
 			int(in[0]), int(in[8]), int(in[16]), int(in[24]), int(in[32]), int(in[40]), int(in[48]), int(in[56]))
 	}
-	var out [64]int
 	for y := range 8 {
 		in := middle[8*y : 8*y+8]
-		inverseDCT1(out[y:], fractionBits+kept+3, in[0], in[1], in[2], in[3], in[4], in[5], in[6], in[7])
-	}
-	for i := range out { // each row came out as a column
-		samples[i%8*8+i/8] = int32(out[i])
+		inverseDCT1(samples[8*y:], 1, fractionBits+kept+3, in[0], in[1], in[2], in[3], in[4], in[5], in[6], in[7])
 	}
 }
 
-// inverseDCT1 transforms 8 coefficients and writes the results 8 places apart, rounded to shift bits less.
-func inverseDCT1(out []int, shift int, c0, c1, c2, c3, c4, c5, c6, c7 int) {
+// inverseDCT1 transforms 8 coefficients and writes the results step places apart, rounded to shift bits less.
+func inverseDCT1(out []int, step, shift int, c0, c1, c2, c3, c4, c5, c6, c7 int) {
 	// The even half: a butterfly of c0 and c4, a rotation of c2 and c6.
 	r := (c2 + c6) * f0_541196100
 	low, high := r-c6*f1_847759065, r+c2*f0_765366865
@@ -72,13 +75,12 @@ func inverseDCT1(out []int, shift int, c0, c1, c2, c3, c4, c5, c6, c7 int) {
 	o0 := c1*f1_501321110 + z1 + z4
 
 	half := 1 << (shift - 1)
-	out = out[:57]
 	out[0] = (e0 + o0 + half) >> shift
-	out[56] = (e0 - o0 + half) >> shift
-	out[8] = (e1 + o1 + half) >> shift
-	out[48] = (e1 - o1 + half) >> shift
-	out[16] = (e2 + o2 + half) >> shift
-	out[40] = (e2 - o2 + half) >> shift
-	out[24] = (e3 + o3 + half) >> shift
-	out[32] = (e3 - o3 + half) >> shift
+	out[7*step] = (e0 - o0 + half) >> shift
+	out[step] = (e1 + o1 + half) >> shift
+	out[6*step] = (e1 - o1 + half) >> shift
+	out[2*step] = (e2 + o2 + half) >> shift
+	out[5*step] = (e2 - o2 + half) >> shift
+	out[3*step] = (e3 + o3 + half) >> shift
+	out[4*step] = (e3 - o3 + half) >> shift
 }

@@ -240,15 +240,12 @@ func (s *jpegStream) plane() (*Plane, error) {
 	if s.lossless {
 		return Native(s.native)
 	}
-	for _, c := range s.components {
-		s.native.Data = append(s.native.Data, s.crop(c)...)
-	}
+	s.native.Data = s.crop(s.components[0])
 	if len(s.components) == 1 {
 		return Native(s.native)
 	}
 	if s.components[1].plane != nil {
-		s.native.Photometric, s.native.Planar = "RGB", true
-		return Native(s.native)
+		s.rgbToLuma(s.native.Data, s.crop(s.components[1]), s.crop(s.components[2]))
 	}
 	s.native.Photometric, s.native.SamplesPerPixel = "MONOCHROME2", 1
 	plane, err := Native(s.native)
@@ -256,4 +253,18 @@ func (s *jpegStream) plane() (*Plane, error) {
 		plane.Colour = true
 	}
 	return plane, err
+}
+
+// rgbToLuma writes the luma over the red: a picture of the largest size has no room for more.
+func (s *jpegStream) rgbToLuma(r, g, b []byte) {
+	if s.native.BitsAllocated == 8 {
+		for i := range r {
+			r[i] = byte(Luma(uint32(r[i]), uint32(g[i]), uint32(b[i])))
+		}
+		return
+	}
+	at := func(p []byte, i int) uint32 { return uint32(binary.LittleEndian.Uint16(p[i:])) }
+	for i := 0; i < len(r); i += 2 {
+		binary.LittleEndian.PutUint16(r[i:], uint16(Luma(at(r, i), at(g, i), at(b, i))))
+	}
 }

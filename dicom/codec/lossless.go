@@ -8,31 +8,12 @@ import (
 // losslessScan decodes a scan of T.81 annex H into native.Data, interleaved there whatever the scan holds, and returns what
 // follows it.
 func (s *jpegStream) losslessScan(sc jpegScan, src []byte) (rest []byte, err error) {
+	if err := s.checkLossless(sc, src); err != nil {
+		return nil, err
+	}
 	rows, columns := s.native.Rows, s.native.Columns
 	n := len(sc.components)
 	width := n * columns
-	switch {
-	case sc.predictor < 1 || sc.predictor > 7 || sc.shift >= s.precision:
-		return nil, malformed("a lossless JPEG scan with predictor %d and point transform %d", sc.predictor, sc.shift)
-	case s.precision < 2 || s.precision > 16:
-		return nil, malformed("a lossless JPEG stream of %d bits", s.precision)
-	case s.restarts%columns != 0: // H.1.2.1
-		return nil, malformed("%d MCUs between restart markers where a line has %d", s.restarts, columns)
-	case len(src)*8 < rows*width: // a sample takes a bit at least: do not allocate for what cannot be
-		return nil, endOfStream("its scan")
-	}
-	for _, c := range s.components {
-		if c.h != 1 || c.v != 1 {
-			return nil, refuse("a lossless JPEG stream with subsampled components")
-		}
-	}
-	for _, h := range sc.dc {
-		for _, category := range h.values {
-			if category > 16 {
-				return nil, malformed("a difference of %d bits in a lossless JPEG stream", category)
-			}
-		}
-	}
 	if s.native.Data == nil {
 		s.native.Data = make([]byte, s.native.FrameBytes())
 	}
@@ -68,6 +49,35 @@ func (s *jpegStream) losslessScan(sc jpegScan, src []byte) (rest []byte, err err
 		above, line = line, above
 	}
 	return rest, nil
+}
+
+// checkLossless refuses a scan that cannot be decoded, before anything is allocated for it.
+func (s *jpegStream) checkLossless(sc jpegScan, src []byte) error {
+	rows, columns := s.native.Rows, s.native.Columns
+	width := len(sc.components) * columns
+	switch {
+	case sc.predictor < 1 || sc.predictor > 7 || sc.shift >= s.precision:
+		return malformed("a lossless JPEG scan with predictor %d and point transform %d", sc.predictor, sc.shift)
+	case s.precision < 2 || s.precision > 16:
+		return malformed("a lossless JPEG stream of %d bits", s.precision)
+	case s.restarts%columns != 0: // H.1.2.1
+		return malformed("%d MCUs between restart markers where a line has %d", s.restarts, columns)
+	case len(src)*8 < rows*width: // a sample takes a bit at least
+		return endOfStream("its scan")
+	}
+	for _, c := range s.components {
+		if c.h != 1 || c.v != 1 {
+			return refuse("a lossless JPEG stream with subsampled components")
+		}
+	}
+	for _, h := range sc.dc {
+		for _, category := range h.values {
+			if category > 16 {
+				return malformed("a difference of %d bits in a lossless JPEG stream", category)
+			}
+		}
+	}
+	return nil
 }
 
 // differences decodes a line of differences modulo 2^16 (T.81 H.1.2.2), one of each component in turn. It says false for a
