@@ -2,9 +2,13 @@
 GO     ?= go
 PYTHON ?= python3
 
-VENV := .venv-test
+VENV  := .venv-test
+PEERS := .venv-peers
 
-.PHONY: help runtime build test lint demo generate clean check-go
+# What mvmae-codec can be built with. Not :=, so that it is asked again after "codecs" installed something.
+CODEC_TAGS = $(shell sh cmd/mvmae-codec/libraries tags)
+
+.PHONY: help runtime codecs peers build test lint demo generate clean check-go
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -13,16 +17,27 @@ help: ## list the targets
 runtime: check-go ## fetch the pinned runtime libraries into runtime/ (pip, once; offline afterwards)
 	@$(GO) run ./internal/libs/fetch --out runtime --python "$(PYTHON)"
 
-build: runtime ## build the programs into bin/
-	$(GO) build -trimpath -o bin/ ./cmd/...
+codecs: ## install CharLS and OpenJPEG, for JPEG-LS and JPEG 2000 (Debian, Ubuntu; as root)
+	@sh cmd/mvmae-codec/libraries install
 
+build: runtime ## build the programs into bin/, with what "codecs" installs where that is possible
+	@sh cmd/mvmae-codec/libraries install || echo "mvmae-codec is built without: JPEG-LS and JPEG 2000 will be refused" >&2
+	$(GO) build -trimpath -tags "$(CODEC_TAGS)" -o bin/ ./cmd/...
+
+peers: codecs $(PEERS)/ready ## install the DICOM programs and packages that tests compare with (Debian, Ubuntu; as root)
+	@sh internal/libs/debian dcmtk libgdcm-tools
+
+# The peers are wanted, not needed: where they cannot be had their tests are skipped, unless MVMAE_REQUIRE_PEERS is 1.
 test: lint runtime $(VENV)/ready ## run every check and test
-	MVMAE_RUNTIME="$(CURDIR)/runtime" MVMAE_TEST_PYTHON="$(CURDIR)/$(VENV)/bin/python" $(GO) test -timeout 20m ./...
+	@$(MAKE) --no-print-directory --keep-going peers || [ "$$MVMAE_REQUIRE_PEERS" != 1 ]
+	MVMAE_RUNTIME="$(CURDIR)/runtime" MVMAE_TEST_PYTHON="$(CURDIR)/$(VENV)/bin/python" \
+		MVMAE_PEERS_PYTHON="$(CURDIR)/$(PEERS)/bin/python" $(GO) test -timeout 20m ./...
 
 lint: check-go ## gofmt and go vet
 	@files=$$("$$($(GO) env GOROOT)/bin/gofmt" -l .) && if [ -n "$$files" ]; then \
 		echo "error: not formatted:" $$files >&2; echo "hint: run gofmt -w on them" >&2; exit 1; fi
 	$(GO) vet ./...
+	@tags="$(CODEC_TAGS)"; if [ -n "$$tags" ]; then $(GO) vet -tags "$$tags" ./cmd/mvmae-codec; fi
 
 demo: build ## synthetic studies to a classified DICOM study, some minutes on a laptop
 	bin/mvmae-train demo --out demo
@@ -31,11 +46,14 @@ generate: check-go ## write the generated Go files anew
 	$(GO) generate ./...
 
 clean: ## delete all that make made
-	rm -rf bin runtime demo $(VENV)
+	rm -rf bin runtime demo $(VENV) $(PEERS)
 
 # The Python packages that tests compare with; the programs themselves need no Python.
 $(VENV)/ready: test/requirements.txt test/venv
 	@sh test/venv "$(PYTHON)" $(VENV)
+
+$(PEERS)/ready: test/peers/requirements.txt test/venv
+	@sh test/venv "$(PYTHON)" $(PEERS) test/peers/requirements.txt
 
 # "go version" inside the module also says whether this Go is new enough, or fetches one that is.
 check-go:

@@ -56,6 +56,7 @@ const (
 	CodeMalformed         Code = "malformed"                   // breaks the encoding rules
 	CodeNoPixelData       Code = "no_pixel_data"               // not an image
 	CodeUnsupportedPixels Code = "unsupported_pixels"          // pixels of a kind that is not decoded
+	CodeDecoderFailed     Code = "decoder_failed"              // the process that decodes it died, hung or was cut off
 )
 
 // Error is a refusal. Detail names tags, lengths and limits, never a value that could identify a patient.

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/mvmae/mvmae/dicom"
+	"github.com/mvmae/mvmae/dicom/codec/external"
 	"github.com/mvmae/mvmae/dicom/cxr"
 	"github.com/mvmae/mvmae/model"
 	"github.com/mvmae/mvmae/model/fuse"
@@ -26,6 +27,9 @@ type Options struct {
 	DICOM   dicom.Limits // of one object
 	// Modalities are accepted; nil is CR and DX.
 	Modalities []string
+	// Codecs decodes JPEG-LS and JPEG 2000; without it those objects are refused. Whoever made it closes it, after the
+	// engine.
+	Codecs *external.Pool
 }
 
 // runner is what the engine needs of a model: ort.Model has it, the tests of queues and limits do without.
@@ -45,6 +49,7 @@ type Engine struct {
 	calibration fuse.Calibration
 	limits      dicom.Limits
 	modalities  []string
+	codecs      *external.Pool
 	workers     workers
 
 	mu       sync.Mutex
@@ -87,7 +92,7 @@ func newEngine(r runner, meta model.Metadata, sha256 string, opts Options) (*Eng
 	return &Engine{
 		model: r, metadata: meta, recipe: recipe, rule: rule, calibration: calibration,
 		id:     ModelID{Name: meta.Name, Version: meta.Version, SHA256: sha256},
-		limits: opts.DICOM, modalities: opts.Modalities, workers: make(workers, n),
+		limits: opts.DICOM, modalities: opts.Modalities, codecs: opts.Codecs, workers: make(workers, n),
 	}, nil
 }
 

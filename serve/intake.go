@@ -64,7 +64,7 @@ func (e *Engine) read(ctx context.Context, uploads iter.Seq2[Upload, error]) (*i
 			break
 		}
 		failed = e.workers.start(ctx, group.Go, func() error {
-			v, rejected := e.parse(file)
+			v, rejected := e.parse(ctx, file)
 			mu.Lock()
 			defer mu.Unlock()
 			if rejected != nil {
@@ -87,7 +87,7 @@ func (e *Engine) read(ctx context.Context, uploads iter.Seq2[Upload, error]) (*i
 	return &in, nil
 }
 
-func (e *Engine) parse(file Upload) (v *view, rejected *Rejection) {
+func (e *Engine) parse(ctx context.Context, file Upload) (v *view, rejected *Rejection) {
 	if file.Err != nil {
 		if refusal := (*cxr.Refusal)(nil); errors.As(file.Err, &refusal) {
 			return nil, &Rejection{file.Name, refusal.Code, refusal.Detail}
@@ -97,7 +97,7 @@ func (e *Engine) parse(file Upload) (v *view, rejected *Rejection) {
 	start := time.Now()
 	var image *cxr.Image
 	err := guard(func() (err error) {
-		image, err = cxr.Options{Recipe: e.recipe, Limits: e.limits, Modalities: e.modalities}.FromDICOM(file.Data)
+		image, err = cxr.Options{Recipe: e.recipe, Limits: e.limits, Modalities: e.modalities, Codecs: e.codecs.Decoders(ctx)}.FromDICOM(file.Data)
 		return err
 	})
 	var refusal *cxr.Refusal

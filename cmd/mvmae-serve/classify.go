@@ -16,6 +16,7 @@ import (
 
 	"github.com/mvmae/mvmae/cmd/internal/cli"
 	"github.com/mvmae/mvmae/dicom"
+	"github.com/mvmae/mvmae/dicom/codec/external"
 	"github.com/mvmae/mvmae/dicom/cxr"
 	"github.com/mvmae/mvmae/internal/hint"
 	"github.com/mvmae/mvmae/model"
@@ -48,7 +49,9 @@ func (c *ClassifyCmd) Run(ctx context.Context, out *cli.Output) error {
 	if err != nil {
 		return err
 	}
-	engine, err := serve.Open(c.Model, serve.Options{Device: c.Device, Modalities: c.Modalities})
+	codecs := external.NewPool(external.Options{})
+	defer codecs.Close()
+	engine, err := serve.Open(c.Model, serve.Options{Device: c.Device, Codecs: codecs, Modalities: c.Modalities})
 	if err != nil {
 		return err
 	}

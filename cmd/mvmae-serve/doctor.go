@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/mvmae/mvmae/cmd/internal/cli"
+	"github.com/mvmae/mvmae/dicom/codec/external"
 	"github.com/mvmae/mvmae/internal/hint"
 	"github.com/mvmae/mvmae/internal/libs"
 	"github.com/mvmae/mvmae/model/ort"
@@ -35,10 +36,11 @@ type check struct {
 	err error
 }
 
-func (c *DoctorCmd) Run(_ context.Context, out *cli.Output) error {
+func (c *DoctorCmd) Run(ctx context.Context, out *cli.Output) error {
 	checks := []check{
 		look("ONNX Runtime", true, onnxRuntime),
 		look("CUDA", c.Device == ort.CUDA, func() (string, error) { return "usable by ONNX Runtime", ort.Probe(ort.CUDA) }),
+		look("codecs", false, func() (string, error) { return codecs(ctx) }),
 		look("cores", true, cores),
 		look("memory", false, memory),
 	}
@@ -100,6 +102,15 @@ func onnxRuntime() (string, error) {
 		return "", err
 	}
 	return fmt.Sprintf("%s, %s (sha256 %s)", version, path, digest), nil
+}
+
+// codecs looks for the program that decodes JPEG-LS and JPEG 2000.
+func codecs(ctx context.Context) (string, error) {
+	v, path, err := external.Examine(ctx)
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("JPEG-LS by CharLS %s, JPEG 2000 and HTJ2K by OpenJPEG %s, %s", v.CharLS, v.OpenJPEG, path), nil
 }
 
 func cores() (string, error) {

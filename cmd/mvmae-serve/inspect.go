@@ -14,6 +14,7 @@ import (
 	"github.com/mvmae/mvmae/cmd/internal/cli"
 	"github.com/mvmae/mvmae/dicom"
 	"github.com/mvmae/mvmae/dicom/codec"
+	"github.com/mvmae/mvmae/dicom/codec/external"
 	"github.com/mvmae/mvmae/dicom/cxr"
 	"github.com/mvmae/mvmae/serve"
 )
@@ -55,13 +56,13 @@ type inspectRefusal struct {
 }
 
 // Run is the command.
-func (c *InspectCmd) Run(_ context.Context, out *cli.Output) error {
+func (c *InspectCmd) Run(ctx context.Context, out *cli.Output) error {
 	recipe, err := cxr.ParseRecipe(c.Recipe)
 	if err != nil {
 		return cli.Exit(cli.ExitUsage, err)
 	}
 	doc := inspection{Recipe: recipe.String(), Flags: []string{}}
-	img, plane, err := c.read(recipe)
+	img, plane, err := c.read(ctx, recipe)
 	var refusal *cxr.Refusal
 	if errors.As(err, &refusal) {
 		doc.Refused = &inspectRefusal{refusal.Code, refusal.Detail}
@@ -85,7 +86,7 @@ func (c *InspectCmd) Run(_ context.Context, out *cli.Output) error {
 }
 
 // read reads a file of any of the three kinds, no more of it than the limit allows.
-func (c *InspectCmd) read(recipe cxr.Recipe) (*cxr.Image, *codec.Plane, error) {
+func (c *InspectCmd) read(ctx context.Context, recipe cxr.Recipe) (*cxr.Image, *codec.Plane, error) {
 	data, err := readFile(c.File)
 	if err != nil {
 		return nil, nil, err
@@ -106,7 +107,10 @@ func (c *InspectCmd) read(recipe cxr.Recipe) (*cxr.Image, *codec.Plane, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	img, err := cxr.Options{Recipe: recipe, Limits: limits, Modalities: c.Modalities}.FromFile(f)
+	codecs := external.NewPool(external.Options{})
+	defer codecs.Close()
+	opt := cxr.Options{Recipe: recipe, Limits: limits, Modalities: c.Modalities, Codecs: codecs.Decoders(ctx)}
+	img, err := opt.FromFile(f)
 	if err != nil || c.StoredNPY == "" {
 		return img, nil, err
 	}
@@ -114,7 +118,7 @@ func (c *InspectCmd) read(recipe cxr.Recipe) (*cxr.Image, *codec.Plane, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	plane, err := codec.Decode(pixels)
+	plane, err := opt.Codecs.Decode(pixels)
 	return img, plane, err
 }
 

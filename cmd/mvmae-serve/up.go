@@ -11,6 +11,7 @@ import (
 
 	"github.com/mvmae/mvmae/cmd/internal/cli"
 	"github.com/mvmae/mvmae/dicom"
+	"github.com/mvmae/mvmae/dicom/codec/external"
 	"github.com/mvmae/mvmae/serve"
 )
 
@@ -51,8 +52,10 @@ func (c *UpCmd) Run(ctx context.Context, out *cli.Output) error {
 		return err
 	}
 	defer ln.Close()
+	codecs := external.NewPool(external.Options{})
+	defer codecs.Close()
 	if c.Check {
-		engine, err := c.open()
+		engine, err := c.open(codecs)
 		if err != nil {
 			return err
 		}
@@ -69,7 +72,7 @@ func (c *UpCmd) Run(ctx context.Context, out *cli.Output) error {
 	defer stop()
 	var serving errgroup.Group
 	serving.Go(func() error { return server.Serve(ctx, ln) })
-	engine, err := c.open()
+	engine, err := c.open(codecs)
 	if err != nil {
 		stop()
 		return errors.Join(err, serving.Wait())
@@ -83,8 +86,8 @@ func (c *UpCmd) Run(ctx context.Context, out *cli.Output) error {
 	return serving.Wait()
 }
 
-func (c *UpCmd) open() (*serve.Engine, error) {
-	return serve.Open(c.Model, serve.Options{Device: c.Device, DICOM: c.limits(), Modalities: c.Modalities})
+func (c *UpCmd) open(codecs *external.Pool) (*serve.Engine, error) {
+	return serve.Open(c.Model, serve.Options{Device: c.Device, DICOM: c.limits(), Codecs: codecs, Modalities: c.Modalities})
 }
 
 // limits are those of one object. The size holds for what a deflated one inflates to as well.

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/mvmae/mvmae/cmd/internal/cli"
+	"github.com/mvmae/mvmae/dicom/codec/external"
 	"github.com/mvmae/mvmae/dicom/cxr"
 	"github.com/mvmae/mvmae/internal/hint"
 	"github.com/mvmae/mvmae/train/data"
@@ -37,6 +38,8 @@ func (c *PackCmd) Run(ctx context.Context, out *cli.Output) error {
 			return fmt.Errorf("read key: %w", err)
 		}
 	}
+	opt.Codecs = external.NewPool(external.Options{})
+	defer opt.Codecs.Close()
 	progress := &progressOf{out: out, title: "pack (images)"}
 	opt.Progress = progress.start
 	result, err := data.MakePack(ctx, c.Indexes, opt)

@@ -12,8 +12,9 @@ import (
 //   - fill in Data, little endian, of that description and return [Native] of it, or make a plane with [Gray8] or [Gray16];
 //   - give errors of type *dicom.Error and keep no reference to frame.
 //
+// It may leave out up to reduce levels of resolution, where the code stream has them; Plane.Reduced says how many.
 // It is called from several goroutines at once.
-type Decoder func(frame []byte, p *dicom.Pixels) (*Plane, error)
+type Decoder func(frame []byte, p *dicom.Pixels, reduce int) (*Plane, error)
 
 // Decoders are decoders from outside this package, by transfer syntax UID. They come before this package's own. The zero
 // value, nil, is ready to use: what this package decodes itself.
@@ -23,26 +24,30 @@ type Decoders map[string]Decoder
 func Decode(p *dicom.Pixels) (*Plane, error) { return Decoders(nil).Decode(p) }
 
 // Decode returns frame 0 as a plane. A transfer syntax that nothing decodes is refused by name.
-func (d Decoders) Decode(p *dicom.Pixels) (*Plane, error) {
+func (d Decoders) Decode(p *dicom.Pixels) (*Plane, error) { return d.DecodeReduced(p, 0) }
+
+// DecodeReduced is Decode for whoever shrinks the image anyway: a decoder that can do so cheaply leaves out up to reduce
+// levels of resolution, each of which halves the sides.
+func (d Decoders) DecodeReduced(p *dicom.Pixels, reduce int) (*Plane, error) {
 	if !p.Encapsulated() {
 		return Native(p)
 	}
-	decode, ok := d[p.TransferSyntaxUID]
-	if !ok {
-		decode = own(p.TransferSyntaxUID)
-	}
-	if decode == nil {
+	outside, ours := d[p.TransferSyntaxUID], own(p.TransferSyntaxUID)
+	if outside == nil && ours == nil {
 		return nil, dicom.UnsupportedSyntax(p.TransferSyntaxUID)
 	}
 	frame, err := Frame(p)
 	if err != nil {
 		return nil, err
 	}
-	return decode(frame, p)
+	if outside != nil {
+		return outside(frame, p, reduce)
+	}
+	return ours(frame, p)
 }
 
 // own is the table of this package's decoders.
-func own(transferSyntaxUID string) Decoder {
+func own(transferSyntaxUID string) func([]byte, *dicom.Pixels) (*Plane, error) {
 	switch transferSyntaxUID {
 	case dicom.RLELossless:
 		return decodeRLE

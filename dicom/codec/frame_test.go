@@ -66,7 +66,7 @@ func TestDecoders_ComeFirst(t *testing.T) {
 	called := ""
 	decoders := Decoders{}
 	for _, syntax := range []string{dicom.JPEG2000, dicom.RLELossless, dicom.ExplicitVRLittleEndian} {
-		decoders[syntax] = func(frame []byte, p *dicom.Pixels) (*Plane, error) {
+		decoders[syntax] = func(frame []byte, p *dicom.Pixels, _ int) (*Plane, error) {
 			called += syntax + " " + string(frame) + "\n"
 			return Gray8(1, 2, frame), nil
 		}

@@ -13,6 +13,9 @@ type Plane struct {
 	Inverted bool
 	// Colour: the values are the luma of a colour image.
 	Colour bool
+	// Reduced is how many levels of resolution were left out of an image of FullRows x FullColumns: pixel i of a row
+	// stands for what is around pixel i<<Reduced of the full one. 0 as a rule, and the other two are not set then.
+	Reduced, FullRows, FullColumns int
 
 	data []byte
 	wide bool // two bytes per word

@@ -124,7 +124,7 @@ func TestFromDICOM_DecodersFromOutside(t *testing.T) {
 		t.Errorf("without a decoder: %v", err)
 	}
 	o := Options{Recipe: Mimic, Codecs: codec.Decoders{
-		dicom.JPEG2000: func(frame []byte, p *dicom.Pixels) (*codec.Plane, error) {
+		dicom.JPEG2000: func(frame []byte, p *dicom.Pixels, _ int) (*codec.Plane, error) {
 			return codec.Gray8(p.Rows, p.Columns, frame), nil
 		}}}
 	got, err := o.FromDICOM(file)

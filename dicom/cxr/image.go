@@ -55,7 +55,7 @@ func (r *Refusal) Hint() string {
 	case string(dicom.CodeTruncated):
 		return "copy the file again: its end is missing"
 	case string(dicom.CodeUnsupportedSyntax):
-		return "store it uncompressed first, for instance with gdcmconv --raw or dcmdjpeg"
+		return "store it uncompressed first, for instance with gdcmconv --raw; for JPEG-LS and JPEG 2000 \"make codecs build\" builds mvmae-codec with its libraries"
 	case CodeForProcessing:
 		return "send the image FOR PRESENTATION of the same exposure"
 	case CodeModality, CodeBodyPart, CodeNotImage:
@@ -131,6 +131,7 @@ func (o Options) FromFile(f *dicom.File) (*Image, error) {
 	img.SeriesInstanceUID = f.String(tag.SeriesInstanceUID)
 	img.SOPInstanceUID = f.String(tag.SOPInstanceUID)
 	img.PatientID = f.String(tag.PatientID)
+	img.Rows, img.Columns = pixels.Rows, pixels.Columns
 	img.Photometric, img.TransferSyntaxUID = pixels.Photometric, f.TransferSyntaxUID
 	return img, nil
 }

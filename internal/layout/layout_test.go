@@ -27,7 +27,8 @@ var mayImport = map[string][]string{
 	"cmd":         {"train/...", "export/...", "serve/...", "model/...", "dicom/..."},
 	"internal":    {},
 	"deploy":      {},
-	"benchmarks":  {"train/...", "export/...", "serve/...", "model/...", "dicom/..."},
+	"test":        {"train/...", "dicom/..."},
+	"benchmarks":  {"test/...", "train/...", "export/...", "serve/...", "model/...", "dicom/..."},
 }
 
 // under says whether package path p is folder or lies in it.

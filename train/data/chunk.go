@@ -62,9 +62,9 @@ func (w *packer) chunk(ctx context.Context, items []item) (e entry, pixels []byt
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			results[i] = w.image(it, slot(i))
+			results[i] = w.image(ctx, it, slot(i))
 			w.meter.Add(1)
-			return nil
+			return ctx.Err() // what was cut off is no refusal to remember
 		})
 	}
 	if err := g.Wait(); err != nil {
@@ -90,14 +90,14 @@ func (w *packer) chunk(ctx context.Context, items []item) (e entry, pixels []byt
 }
 
 // image reads one file and puts its stored pixels into stored.
-func (w *packer) image(it item, stored []byte) (p packed) {
+func (w *packer) image(ctx context.Context, it item, stored []byte) (p packed) {
 	body, err := w.read(it)
 	if err != nil {
 		return refused(err)
 	}
 	var img *cxr.Image
 	if isDICOM(body) {
-		img, err = cxr.FromDICOM(body, w.opt.Recipe, w.opt.Limits)
+		img, err = cxr.Options{Recipe: w.opt.Recipe, Limits: w.opt.Limits, Codecs: w.opt.Codecs.Decoders(ctx)}.FromDICOM(body)
 	} else {
 		img, err = cxr.FromPicture(body, w.opt.Recipe)
 	}

@@ -18,6 +18,7 @@ import (
 	"strings"
 
 	"github.com/mvmae/mvmae/dicom"
+	"github.com/mvmae/mvmae/dicom/codec/external"
 	"github.com/mvmae/mvmae/dicom/cxr"
 	"github.com/mvmae/mvmae/internal/hint"
 )
@@ -35,7 +36,8 @@ type PackOptions struct {
 	Key        []byte
 
 	Limits  dicom.Limits
-	Workers int // images decoded at the same time; 0 means GOMAXPROCS
+	Codecs  *external.Pool // decodes JPEG-LS and JPEG 2000; without it those images are left out
+	Workers int            // images decoded at the same time; 0 means GOMAXPROCS
 	// Progress, which may be nil, is told the number of images once it is known and then of each that is done.
 	Progress func(total int64) Meter
 

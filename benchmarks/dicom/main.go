@@ -1,0 +1,197 @@
+// Command dicom compares our decoders of pixels with pydicom (pylibjpeg, GDCM) and DCMTK on one phantom in every transfer
+// syntax, and prints the tables of docs/dicom.md:
+//
+//	go run ./benchmarks/dicom --conformance
+//	go run ./benchmarks/dicom --speed [--rows 3000 --columns 2500 --repeats 5]
+//
+// It needs what "make peers" installs. Each round of --speed has every reader decode every file once, so that what else the
+// machine does falls on all of them.
+package main
+
+import (
+	"cmp"
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/mvmae/mvmae/dicom"
+	"github.com/mvmae/mvmae/dicom/codec/external"
+	"github.com/mvmae/mvmae/internal/codecprog"
+	"github.com/mvmae/mvmae/internal/hint"
+	"github.com/mvmae/mvmae/test/peers"
+)
+
+func main() {
+	conformance := flag.Bool("conformance", false, "print what each peer says of each syntax")
+	speed := flag.Bool("speed", false, "print the time that each reader takes")
+	rows := flag.Int("rows", 3000, "of --speed")
+	columns := flag.Int("columns", 2500, "of --speed")
+	repeats := flag.Int("repeats", 5, "of --speed: rounds; the least time of each counts")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	var err error
+	switch {
+	case *conformance && !*speed:
+		err = with(ctx, func(p peers.Python, pool *external.Pool, dir string) error {
+			return printConformance(ctx, p, pool, dir)
+		})
+	case *speed && !*conformance:
+		err = with(ctx, func(p peers.Python, pool *external.Pool, dir string) error {
+			return printSpeed(ctx, p, pool, dir, *rows, *columns, *repeats)
+		})
+	default:
+		fmt.Fprintln(os.Stderr, "error: say --conformance or --speed")
+		os.Exit(2)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "error:", err)
+		if h := hint.Of(err); h != "" {
+			fmt.Fprintln(os.Stderr, "hint:", h)
+		}
+		os.Exit(1)
+	}
+}
+
+// with finds the peers, builds mvmae-codec, and prints what the tables were made with.
+func with(ctx context.Context, run func(peers.Python, *external.Pool, string) error) error {
+	python, err := peers.Find()
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "mvmae-dicom")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	program, complete, err := codecprog.Build(dir)
+	if err != nil {
+		return err
+	}
+	if !complete {
+		return hint.Wrap(fmt.Errorf("mvmae-codec lacks a library"), `run "make codecs"`)
+	}
+	versions, err := python.Versions(ctx)
+	if err != nil {
+		return err
+	}
+	var names []string
+	for name, version := range versions {
+		names = append(names, name+" "+version)
+	}
+	slices.Sort(names)
+	fmt.Printf("%s, %s, %d cores. %s.\n\n", time.Now().Format(time.DateOnly), runtime.Version(), runtime.NumCPU(), strings.Join(names, ", "))
+	pool := external.NewPool(external.Options{Program: program})
+	defer pool.Close()
+	return run(python, pool, dir)
+}
+
+// printConformance prints one line per syntax, bits, colour and encoder.
+func printConformance(ctx context.Context, p peers.Python, pool *external.Pool, dir string) error {
+	c, err := peers.MakeCorpus(ctx, p, dir, peers.Bases(251, 187), pool.Decoders(ctx))
+	if err != nil {
+		return err
+	}
+	fmt.Println("| transfer syntax | image | encoder | its source | " + strings.Join(peers.Names, " | ") + " |")
+	fmt.Println("|---|---|---|---" + strings.Repeat("|---", len(peers.Names)) + "|")
+	slices.SortStableFunc(c.Results, func(a, b peers.Result) int { return cmp.Compare(a.Syntax, b.Syntax) })
+	for _, r := range c.Results {
+		if r.Error != "" {
+			continue // the encoder could not
+		}
+		cells := []string{r.Arc(), r.Base, r.Encoder, difference(r.FromBase)}
+		if r.Err != nil {
+			cells[3] = "refused: " + r.Err.Error()
+		}
+		for _, peer := range peers.Names {
+			d := r.FromPeer[peer]
+			if d.Error != "" {
+				cells = append(cells, "-")
+				continue
+			}
+			cells = append(cells, difference(d.Max))
+		}
+		fmt.Println("| " + strings.Join(cells, " | ") + " |")
+	}
+	return nil
+}
+
+func difference(d int32) string {
+	if d == 0 {
+		return "equal"
+	}
+	return fmt.Sprintf("within %d", d)
+}
+
+// printSpeed prints the least time per syntax and reader.
+func printSpeed(ctx context.Context, p peers.Python, pool *external.Pool, dir string, rows, columns, repeats int) error {
+	bases := peers.Bases(rows, columns)[:3] // 8, 12 and 16 bits
+	if err := peers.WriteBases(dir, bases); err != nil {
+		return err
+	}
+	only := []string{"5.pylibjpeg", "50.dcmcjpeg", "51.dcmcjpeg", "57.dcmcjpeg-1", "70.dcmcjpeg", "80.dcmcjpls", "81.dcmcjpls", "90.gdcm", "91.pylibjpeg",
+		"201.openjph", "203.openjph"}
+	encoded := filepath.Join(dir, "encoded")
+	if err := os.Mkdir(encoded, 0o777); err != nil {
+		return err
+	}
+	files, err := p.Encode(ctx, dir, encoded, only...)
+	if err != nil {
+		return err
+	}
+	// One image per syntax: of 12 bits, else of 16, else of 8.
+	order := map[string]int{"mono2-12": 0, "mono2-16": 1, "mono2-8": 2}
+	slices.SortFunc(files, func(a, b peers.File) int {
+		return cmp.Or(cmp.Compare(a.Syntax, b.Syntax), cmp.Compare(order[a.Base], order[b.Base]))
+	})
+	files = slices.CompactFunc(files, func(a, b peers.File) bool { return a.Syntax == b.Syntax })
+	var paths []string
+	for _, f := range files {
+		paths = append(paths, filepath.Join(encoded, f.File))
+	}
+	best := map[string]map[string]float64{}
+	for range repeats {
+		timings, err := p.Time(ctx, 1, paths...)
+		if err != nil {
+			return err
+		}
+		for _, path := range paths {
+			start := time.Now()
+			if _, _, err := peers.Decode(path, pool.Decoders(ctx)); err != nil {
+				return fmt.Errorf("%s: %w", filepath.Base(path), err)
+			}
+			timings = append(timings, peers.Timing{File: path, Peer: "ours", Seconds: time.Since(start).Seconds()})
+		}
+		for _, t := range timings {
+			if best[t.File] == nil {
+				best[t.File] = map[string]float64{}
+			}
+			if old, ok := best[t.File][t.Peer]; !ok || t.Seconds < old {
+				best[t.File][t.Peer] = t.Seconds
+			}
+		}
+	}
+	fmt.Printf("%d x %d pixels, milliseconds (and times ours), least of %d rounds.\n\n", rows, columns, repeats)
+	fmt.Println("| transfer syntax | image | ours | " + strings.Join(peers.Names, " | ") + " |")
+	fmt.Println("|---|---|---" + strings.Repeat("|---", len(peers.Names)) + "|")
+	for i, f := range files {
+		ours := best[paths[i]]["ours"]
+		cells := []string{dicom.SyntaxName(f.Syntax) + " " + f.Arc(), f.Base, fmt.Sprintf("%.0f", 1000*ours)}
+		for _, peer := range peers.Names {
+			if s, ok := best[paths[i]][peer]; ok {
+				cells = append(cells, fmt.Sprintf("%.0f (%.2g)", 1000*s, s/ours))
+			} else {
+				cells = append(cells, "-")
+			}
+		}
+		fmt.Println("| " + strings.Join(cells, " | ") + " |")
+	}
+	return nil
+}

@@ -1,0 +1,61 @@
+package external
+
+import (
+	"context"
+	"errors"
+
+	"github.com/mvmae/mvmae/dicom"
+	"github.com/mvmae/mvmae/dicom/codec"
+)
+
+// Decoders are the pool's decoders for package codec: JPEG-LS, JPEG 2000, HTJ2K. What ends ctx ends them. Those of a nil
+// pool are none.
+func (p *Pool) Decoders(ctx context.Context) codec.Decoders {
+	if p == nil {
+		return nil
+	}
+	decoders := codec.Decoders{}
+	for syntax := range syntaxes {
+		decoders[syntax] = func(frame []byte, px *dicom.Pixels, reduce int) (*codec.Plane, error) {
+			return p.plane(ctx, frame, px, reduce)
+		}
+	}
+	return decoders
+}
+
+// plane decodes a frame and describes its samples as native pixels.
+func (p *Pool) plane(ctx context.Context, frame []byte, px *dicom.Pixels, reduce int) (*codec.Plane, error) {
+	if px.BitsAllocated > 16 {
+		return codec.Native(px) // which refuses it by name
+	}
+	m, err := p.Decode(ctx, Request{Syntax: px.TransferSyntaxUID, Rows: px.Rows, Columns: px.Columns, Samples: px.SamplesPerPixel,
+		Bits: px.BitsAllocated, Reduce: reduce, Data: frame})
+	if err != nil {
+		var refusal *dicom.Error
+		if !errors.As(err, &refusal) { // the caller gave up
+			err = &dicom.Error{Code: dicom.CodeDecoderFailed, Detail: err.Error(), Err: err}
+		}
+		return nil, err
+	}
+	native, err := codec.Samples(px, px.Rows, px.Columns, m.Samples, m.Bits)
+	if err != nil {
+		return nil, err
+	}
+	native.Rows, native.Columns, native.Data = m.Rows, m.Columns, m.Data
+	if LibraryFor(px.TransferSyntaxUID) == OpenJPEG {
+		// The code stream knows whether its samples have a sign, and the colour transform is undone (PS3.5 8.2.4).
+		native.Signed = m.Signed
+		switch px.Photometric {
+		case "YBR_RCT", "YBR_ICT":
+			native.Photometric = "RGB"
+		}
+	}
+	if native.Photometric == "YBR_FULL_422" { // a code stream of whole components, as its header said
+		native.Photometric = "YBR_FULL"
+	}
+	plane, err := codec.Native(native)
+	if err == nil && m.Reduced > 0 {
+		plane.Reduced, plane.FullRows, plane.FullColumns = m.Reduced, px.Rows, px.Columns
+	}
+	return plane, err
+}

@@ -1,0 +1,185 @@
+package external
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/mvmae/mvmae/dicom"
+)
+
+// Request is one frame to decode, with what the DICOM header says of it: the process holds the code stream to that before
+// it allocates a pixel.
+type Request struct {
+	Syntax        string // transfer syntax UID
+	Rows, Columns int
+	Samples       int // per pixel
+	Bits          int // allocated: 8 or 16
+	// Reduce asks for 1/2^Reduce of the resolution, where the code stream has that many levels. JPEG 2000 only.
+	Reduce int
+	// Threads is how many may work on this image, and Seconds how much processor time they may take together.
+	Threads, Seconds int
+	Data             []byte // the code stream
+}
+
+// Image is the decoded frame.
+type Image struct {
+	Rows, Columns int
+	Samples       int
+	Bits          int  // of precision, as the code stream says
+	Signed        bool // as the code stream says
+	Reduced       int  // resolution levels left out: 0 to Request.Reduce
+	// Data holds the samples by pixel: a byte each up to 8 bits, else a little-endian word. [Rows*Columns*Samples]
+	Data []byte
+}
+
+// The bounds of the wire: what exceeds them is no message. The pixels' own limit is that of the request.
+const (
+	maxSide   = 1 << 16
+	maxStream = 1 << 30
+	maxText   = 400
+)
+
+var magic = [4]byte{'M', 'V', 'C', '1'}
+
+// requestHeader goes before the code stream, answerHeader before pixels or the text of an error: little-endian.
+type requestHeader struct {
+	Magic                 [4]byte
+	Syntax                [32]byte // padded with zeros
+	Rows, Columns         uint32
+	Samples, Bits, Reduce uint8
+	Threads               uint8
+	Seconds, Length       uint32
+}
+
+type answerHeader struct {
+	Magic                  [4]byte
+	Code                   [32]byte // dicom.Code, padded with zeros; all zeros for an image
+	Rows, Columns          uint32
+	Samples, Bits, Reduced uint8
+	Signed                 uint8
+	Length                 uint32
+}
+
+func pad(s string) (b [32]byte) {
+	copy(b[:], s)
+	return b
+}
+
+func unpad(b [32]byte) string { return string(bytes.TrimRight(b[:], "\x00")) }
+
+// writeHeader sends what goes before the code stream.
+func (r Request) writeHeader(w io.Writer) error {
+	h := requestHeader{Magic: magic, Syntax: pad(r.Syntax), Rows: uint32(r.Rows), Columns: uint32(r.Columns), Samples: uint8(r.Samples),
+		Bits: uint8(r.Bits), Reduce: uint8(r.Reduce), Threads: uint8(r.Threads), Seconds: uint32(r.Seconds), Length: uint32(len(r.Data))}
+	return binary.Write(w, binary.LittleEndian, h)
+}
+
+func (r Request) check() error {
+	ok := len(r.Syntax) <= 32 && r.Rows > 0 && r.Rows <= maxSide && r.Columns > 0 && r.Columns <= maxSide &&
+		(r.Samples == 1 || r.Samples == 3) && (r.Bits == 8 || r.Bits == 16) && r.Reduce >= 0 && r.Reduce < 32 &&
+		r.Threads > 0 && r.Threads < 256 && r.Seconds > 0 && r.Seconds <= 1<<20 && len(r.Data) <= maxStream
+	if !ok {
+		return fmt.Errorf("no such image: %d x %d, %d samples of %d bits in %d bytes", r.Rows, r.Columns, r.Samples, r.Bits, len(r.Data))
+	}
+	return nil
+}
+
+// ReadRequest receives a request's header. The code stream is for the caller to read, Length bytes, once it has limited
+// itself.
+func ReadRequest(from io.Reader) (r Request, length int, err error) {
+	var h requestHeader
+	if err := binary.Read(from, binary.LittleEndian, &h); err != nil {
+		return r, 0, err
+	}
+	if h.Magic != magic || h.Length > maxStream {
+		return r, 0, fmt.Errorf("no request of this protocol")
+	}
+	r = Request{Syntax: unpad(h.Syntax), Rows: int(h.Rows), Columns: int(h.Columns), Samples: int(h.Samples), Bits: int(h.Bits),
+		Reduce: int(h.Reduce), Threads: int(h.Threads), Seconds: int(h.Seconds)}
+	return r, int(h.Length), r.check()
+}
+
+// Write sends the image.
+func (m *Image) Write(w io.Writer) error {
+	h := answerHeader{Magic: magic, Rows: uint32(m.Rows), Columns: uint32(m.Columns), Samples: uint8(m.Samples), Bits: uint8(m.Bits),
+		Reduced: uint8(m.Reduced), Length: uint32(len(m.Data))}
+	if m.Signed {
+		h.Signed = 1
+	}
+	if err := binary.Write(w, binary.LittleEndian, h); err != nil {
+		return err
+	}
+	_, err := w.Write(m.Data)
+	return err
+}
+
+// WriteError sends a refusal instead of an image.
+func WriteError(w io.Writer, e *dicom.Error) error {
+	text := e.Detail[:min(len(e.Detail), maxText)]
+	h := answerHeader{Magic: magic, Code: pad(string(e.Code)), Length: uint32(len(text))}
+	if err := binary.Write(w, binary.LittleEndian, h); err != nil {
+		return err
+	}
+	_, err := io.WriteString(w, text)
+	return err
+}
+
+// readAnswer receives the answer to a request. The sender is not trusted: an answer that does not fit the request is an
+// error, and no more is allocated than its image may take. A refusal is a *dicom.Error.
+func readAnswer(from io.Reader, r Request) (*Image, error) {
+	var h answerHeader
+	if err := binary.Read(from, binary.LittleEndian, &h); err != nil {
+		return nil, err
+	}
+	if h.Magic != magic {
+		return nil, fmt.Errorf("no answer of this protocol")
+	}
+	if code := unpad(h.Code); code != "" {
+		text := make([]byte, min(h.Length, maxText))
+		if _, err := io.ReadFull(from, text); err != nil {
+			return nil, err
+		}
+		return nil, &dicom.Error{Code: known(code), Detail: printable(text)}
+	}
+	m := &Image{Rows: int(h.Rows), Columns: int(h.Columns), Samples: int(h.Samples), Bits: int(h.Bits), Reduced: int(h.Reduced),
+		Signed: h.Signed == 1}
+	width := 1
+	if m.Bits > 8 {
+		width = 2
+	}
+	if m.Reduced > r.Reduce || m.Rows != reduced(r.Rows, m.Reduced) || m.Columns != reduced(r.Columns, m.Reduced) ||
+		m.Samples != r.Samples || m.Bits < 1 || m.Bits > r.Bits || int(h.Length) != m.Rows*m.Columns*m.Samples*width {
+		return nil, fmt.Errorf("an answer of %d x %d pixels that was not asked for", h.Rows, h.Columns)
+	}
+	m.Data = make([]byte, h.Length)
+	if _, err := io.ReadFull(from, m.Data); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// reduced is a side of n pixels with levels of resolution left out (T.800 B-15, for an image at the origin).
+func reduced(n, levels int) int { return (n + 1<<levels - 1) >> levels }
+
+// known is the code if the process may give it: a process does not invent codes.
+func known(code string) dicom.Code {
+	switch c := dicom.Code(code); c {
+	case dicom.CodeMalformed, dicom.CodeUnsupportedSyntax, dicom.CodeUnsupportedPixels, dicom.CodeTooLarge, dicom.CodeTruncated:
+		return c
+	}
+	return dicom.CodeDecoderFailed
+}
+
+// printable is text from another process, fit for a log.
+func printable(text []byte) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' || r == utf8.RuneError {
+			return '?'
+		}
+		return r
+	}, string(text))
+}
