@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
-	"slices"
 	"strings"
 
 	"github.com/suyashkumar/dicom/pkg/tag"
@@ -110,12 +109,6 @@ type guard struct {
 	shrunk  map[int]int // bytes cut from what has its length there
 }
 
-type span struct{ from, to int }
-
-// decisive are the sequences that decide what an image is and how it looks. Leaving one out would change the answer in
-// silence.
-var decisive = []tag.Tag{tag.AnatomicRegionSequence, tag.ViewCodeSequence, tag.ModalityLUTSequence, tag.VOILUTSequence}
-
 // meta walks group 2, which is always explicit VR little endian, and returns the transfer syntax and the place of the data
 // set. The group's own length is not relied on: it is often wrong.
 func (g *guard) meta() (syntax string, pos int, err error) {
@@ -165,7 +158,7 @@ func (g *guard) dataset(lay *layout, pos int) error {
 		switch {
 		case !standard:
 		case g.opaque || end-h.value > maxValueBytes:
-			if slices.Contains(decisive, h.tag) {
+			if decides(h.tag) {
 				return refuse(CodeMalformed, "element %s has VR %s and %d bytes: it cannot be read", h.tag, h.vr, end-h.value)
 			}
 		case len(lay.header)+end-pos > g.lim.MaxHeaderBytes:
@@ -203,35 +196,6 @@ func (g *guard) pixelData(lay *layout, h head) error {
 		lay.pixels, lay.fragments = items[0], items[1:]
 	}
 	return nil
-}
-
-// keep appends the top-level element at pos to header, without what was cut out of it.
-func (g *guard) keep(header []byte, pos, end int, enc encoding) []byte {
-	element := g.data[pos:end]
-	if len(g.cuts) > 0 {
-		element = bytes.Clone(element) // the file is the caller's
-	}
-	for at, n := range g.shrunk {
-		length := element[at-pos:]
-		enc.order.PutUint32(length, enc.order.Uint32(length)-uint32(n))
-	}
-	from := pos
-	for _, c := range g.cuts { // in the order of the file
-		header = append(header, element[from-pos:c.from-pos]...)
-		from = c.to
-	}
-	return append(header, element[from-pos:]...)
-}
-
-// cut takes the element from..to out of the sequences and items around it.
-func (g *guard) cut(from, to int) {
-	g.cuts = append(g.cuts, span{from, to})
-	if g.shrunk == nil {
-		g.shrunk = map[int]int{}
-	}
-	for _, at := range g.around {
-		g.shrunk[at] += to - from
-	}
 }
 
 // head is the tag, VR and length of an element.
