@@ -26,7 +26,8 @@ func patientFile(t *testing.T, path string, more ...dicom.Element) {
 		{Tag: tag.PatientName, Value: "DOE^JANE"}, {Tag: tag.PatientID, Value: "MRN-4711"},
 		{Tag: tag.Rows, VR: "US", Value: 1}, {Tag: tag.Columns, VR: "US", Value: 2}, {Tag: tag.SamplesPerPixel, VR: "US", Value: 1},
 		{Tag: tag.PhotometricInterpretation, Value: "MONOCHROME2"}, {Tag: tag.BitsAllocated, VR: "US", Value: 8},
-		{Tag: tag.BitsStored, VR: "US", Value: 8}, {Tag: tag.PixelData, VR: "OB", Value: []byte{1, 2}},
+		{Tag: tag.BitsStored, VR: "US", Value: 8}, {Tag: tag.PixelRepresentation, VR: "US", Value: 0},
+		{Tag: tag.PixelData, VR: "OB", Value: []byte{1, 2}},
 	}, more...)
 	var b bytes.Buffer
 	if err := dicom.Write(&b, dicom.ExplicitVRLittleEndian, elems); err != nil {
