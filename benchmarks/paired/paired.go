@@ -65,16 +65,18 @@ type Spread struct {
 
 // SpreadOf summarises x, which must not be empty.
 func SpreadOf(x []float64) Spread {
+	return Spread{Quantile(x, 0.5), Quantile(x, 0.25), Quantile(x, 0.75), Quantile(x, 0), Quantile(x, 1)}
+}
+
+// Quantile is the value of x, which must not be empty, at the share q of its order, linear between neighbours.
+func Quantile(x []float64, q float64) float64 {
 	x = slices.Sorted(slices.Values(x))
-	at := func(q float64) float64 { // linear between the neighbours
-		place := q * float64(len(x)-1)
-		i := int(place)
-		if i+1 == len(x) {
-			return x[i]
-		}
-		return x[i] + (place-float64(i))*(x[i+1]-x[i])
+	place := q * float64(len(x)-1)
+	i := int(place)
+	if i+1 == len(x) {
+		return x[i]
 	}
-	return Spread{at(0.5), at(0.25), at(0.75), x[0], x[len(x)-1]}
+	return x[i] + (place-float64(i))*(x[i+1]-x[i])
 }
 
 // Of summarises a number of one contender's samples.

@@ -64,8 +64,9 @@ func (p *Process) Close() error {
 
 // Worker is the child's side of a Process. Done is called after each unit of work, and returns false when it is time to leave.
 type Worker struct {
-	PerRound int     // calls of Done that make a round
-	Amount   float64 // Sample.Done of a round
+	PerRound int                // calls of Done that make a round
+	Amount   float64            // Sample.Done of a round
+	Extra    map[string]float64 // Sample.Extra of the round at hand
 	in       *bufio.Scanner
 	count    int
 	start    time.Time
@@ -83,7 +84,7 @@ func (w *Worker) Done() bool {
 		w.in = bufio.NewScanner(os.Stdin)
 		fmt.Println()
 	} else {
-		s := Sample{Seconds: time.Since(w.start).Seconds(), CPUSeconds: (CPUTime() - w.cpu).Seconds(), Done: w.Amount}
+		s := Sample{Seconds: time.Since(w.start).Seconds(), CPUSeconds: (CPUTime() - w.cpu).Seconds(), Done: w.Amount, Extra: w.Extra}
 		if err := json.NewEncoder(os.Stdout).Encode(s); err != nil {
 			return false
 		}
