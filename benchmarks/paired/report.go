@@ -24,14 +24,13 @@ const (
 
 // Report is a dated result: text for people beside every sample for programs.
 type Report struct {
-	Name    string               `json:"name"`
-	Command string               `json:"command"`
-	Began   time.Time            `json:"began"`
-	Machine string               `json:"machine"`
-	Load    [2]string            `json:"load"` // before and after
-	Parts   map[string]Samples   `json:"parts"`
-	Peers   map[string]string    `json:"peers"` // versions
-	Single  map[string][]float64 `json:"single,omitempty"`
+	Name    string             `json:"name"`
+	Command string             `json:"command"`
+	Began   time.Time          `json:"began"`
+	Machine string             `json:"machine"`
+	Load    [2]string          `json:"load"` // before and after
+	Parts   map[string]Samples `json:"parts"`
+	Peers   map[string]string  `json:"peers"` // versions
 	text    bytes.Buffer
 }
 
@@ -51,7 +50,7 @@ func (r *Report) Printf(format string, args ...any) {
 	fmt.Printf(format, args...)
 }
 
-// Ratio is the cell of a table: median, and in brackets the quartiles.
+// String is the cell of a table: median, and in brackets the quartiles.
 func (s Spread) String() string { return fmt.Sprintf("%.2f (%.2f-%.2f)", s.Median, s.Q1, s.Q3) }
 
 // Write leaves the result in benchmarks/results.
@@ -61,10 +60,6 @@ func (r *Report) Write() error {
 	doc, err := json.MarshalIndent(r, "", " ")
 	if err != nil {
 		return err
-	}
-	var peers []string
-	for name, version := range r.Peers {
-		peers = append(peers, name+" "+version)
 	}
 	text := fmt.Sprintf("# %s, %s\n\n`%s`\n\n%s. Load average before %s, after %s. Median, in brackets the quartiles; ratios are taken round by round.\n\n%s",
 		r.Name, r.Began.Format("2006-01-02 15:04 MST"), r.Command, r.Machine, r.Load[0], r.Load[1], r.text.String())

@@ -13,7 +13,6 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -83,8 +82,11 @@ func run(ctx context.Context, presets []string, rounds int) error {
 			samples.Ratio("xla", "packed", paired.Sample.Rate), samples.Ratio("xla", "packed", paired.Sample.PerCPU),
 			samples.Of("xla", perStudy), samples.Of("slots", perStudy),
 			samples.Ratio("xla", "slots", paired.Sample.Rate), samples.Ratio("xla", "slots", paired.Sample.PerCPU))
+		if err := report.Write(); err != nil { // after each preset: the run is long
+			return err
+		}
 	}
-	return report.Write()
+	return nil
 }
 
 const (
@@ -130,6 +132,5 @@ func compare(ctx context.Context, python, preset string, rounds int) (paired.Sam
 		defer p.Close()
 		contenders = append(contenders, paired.Contender{Name: c.name, Round: p.Round})
 	}
-	var log io.Writer = os.Stderr
-	return paired.Run(ctx, log, rounds, contenders...)
+	return paired.Run(ctx, os.Stderr, rounds, contenders...)
 }
