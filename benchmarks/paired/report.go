@@ -25,6 +25,7 @@ const (
 // Report is a dated result: text for people beside every sample for programs.
 type Report struct {
 	Name    string             `json:"name"`
+	Variant string             `json:"variant,omitempty"` // of the benchmark: a part of the file's name
 	Command string             `json:"command"`
 	Began   time.Time          `json:"began"`
 	Machine string             `json:"machine"`
@@ -56,7 +57,7 @@ func (s Spread) String() string { return fmt.Sprintf("%.2f (%.2f-%.2f)", s.Media
 // Write leaves the result in benchmarks/results.
 func (r *Report) Write() error {
 	r.Load[1] = loadAverage()
-	base := filepath.Join(results, r.Began.Format(time.DateOnly)+"-"+r.Name)
+	base := filepath.Join(results, strings.Trim(r.Began.Format(time.DateOnly)+"-"+r.Name+"-"+r.Variant, "-"))
 	doc, err := json.MarshalIndent(r, "", " ")
 	if err != nil {
 		return err

@@ -28,7 +28,7 @@ import (
 var sizes = map[string]struct{ batch, steps int }{
 	"nano":  {16, 10}, // to try the benchmark itself
 	"tiny":  {64, 10},
-	"small": {16, 2},
+	"small": {16, 1},
 	"base":  {16, 1},
 }
 
@@ -53,6 +53,7 @@ func main() {
 
 func run(ctx context.Context, presets []string, rounds int) error {
 	report := paired.NewReport("train")
+	report.Variant = strings.Join(presets, "-")
 	python, err := paired.Python()
 	if err != nil {
 		return err
