@@ -1,0 +1,229 @@
+// Serve compares whole study servers on one ViT-B model with random weights: mvmae-serve, FastAPI with uvicorn, pydicom,
+// OpenCV and onnxruntime, and, as the upper bound, a bare loop around ONNX Runtime that gets finished inputs. Studies have
+// two views of 2048x2048 pixels. Run it from the repository's root:
+//
+//	go run ./benchmarks/serve
+//
+// One load program drives all of them, over loopback only, with a fixed number of studies a round. The two servers' answers
+// are compared first.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/mvmae/mvmae/benchmarks/paired"
+	"github.com/mvmae/mvmae/export"
+	"github.com/mvmae/mvmae/export/exporttest"
+	"github.com/mvmae/mvmae/model"
+	"github.com/mvmae/mvmae/model/fuse"
+	"github.com/mvmae/mvmae/model/ort"
+)
+
+const (
+	peer         = paired.Folder + "/serve/server.py"
+	peerVersions = "import fastapi, uvicorn, onnxruntime; print(f'FastAPI {fastapi.__version__}, uvicorn {uvicorn.__version__}, onnxruntime {onnxruntime.__version__}')"
+	tolerance    = 1e-3 // of a probability: OpenCV rounds its area average in float32, so a pixel may differ by one
+)
+
+// studiesOf are the studies of a round, by number of clients.
+var studiesOf = map[int]int{1: 6, 4: 12}
+
+func main() {
+	rounds := flag.Int("rounds", 10, "rounds")
+	preset := flag.String("preset", "base", "size of the network")
+	modelOnly := flag.Bool("model-only", false, "only write the model file, to "+paired.WorkDir)
+	worker := flag.Int("worker", 0, "be the bare loop, with this many clients")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	var err error
+	switch {
+	case *modelOnly:
+		err = writeModel(*preset)
+	case *worker > 0:
+		err = work(ctx, *preset, *worker)
+	default:
+		err = run(ctx, *preset, *rounds)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "error:", err)
+		os.Exit(1)
+	}
+}
+
+func modelFile(preset string) string { return filepath.Join(paired.WorkDir, preset+".onnx") }
+
+func run(ctx context.Context, preset string, rounds int) error {
+	report := paired.NewReport("serve")
+	python, err := paired.Python()
+	if err != nil {
+		return err
+	}
+	versions, err := exec.CommandContext(ctx, python, "-c", peerVersions).Output()
+	if err != nil {
+		return err
+	}
+	report.Peers["Python"] = strings.TrimSpace(string(versions))
+	if err := writeModel(preset); err != nil {
+		return err
+	}
+	program := filepath.Join(paired.WorkDir, "mvmae-serve")
+	if out, err := exec.CommandContext(ctx, "go", "build", "-o", program, "./cmd/mvmae-serve").CombinedOutput(); err != nil {
+		return fmt.Errorf("build mvmae-serve: %w\n%s", err, out)
+	}
+	study, err := makeStudy()
+	if err != nil {
+		return err
+	}
+	ours, err := start(ctx, program, "up", "--model", modelFile(preset), "--listen", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	defer ours.stop()
+	theirs, err := start(ctx, python, peer, modelFile(preset), model.MetadataKey)
+	if err != nil {
+		return err
+	}
+	defer theirs.stop()
+	if err := sameAnswer(ctx, study, ours, theirs); err != nil {
+		return err
+	}
+	report.Printf("%s, random weights; studies of two 2048x2048 16-bit views, sent as multipart over loopback; %d rounds.\n"+
+		"Peer: %s, one process, the two views as one batch on all cores. Bare loop: ONNX Runtime in Go, finished inputs, no HTTP.\n\n"+
+		"| clients | program | studies/s | p50 ms | p95 ms | CPU ms a study | RSS MB |\n|---|---|---|---|---|---|---|\n", preset, rounds, report.Peers["Python"])
+	for _, clients := range []int{1, 4} {
+		if err := measure(ctx, report, preset, rounds, clients, study, ours, theirs); err != nil {
+			return err
+		}
+	}
+	return report.Write()
+}
+
+// measure adds the rows of one number of clients.
+func measure(ctx context.Context, report *paired.Report, preset string, rounds, clients int, study []byte, ours, theirs *server) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	bare, err := paired.Start(ctx, self, "-worker", strconv.Itoa(clients), "-preset", preset)
+	if err != nil {
+		return err
+	}
+	defer bare.Close()
+	samples, err := paired.Run(ctx, os.Stderr, rounds,
+		paired.Contender{Name: "mvmae-serve", Round: func(ctx context.Context) (paired.Sample, error) { return ours.round(ctx, clients, study) }},
+		paired.Contender{Name: "FastAPI", Round: func(ctx context.Context) (paired.Sample, error) { return theirs.round(ctx, clients, study) }},
+		paired.Contender{Name: "bare loop", Round: bare.Round},
+	)
+	if err != nil {
+		return err
+	}
+	report.Parts[fmt.Sprint(clients, " clients")] = samples
+	for _, name := range []string{"mvmae-serve", "FastAPI", "bare loop"} {
+		extra := func(key string) string {
+			return fmt.Sprintf("%.0f", samples.Of(name, func(s paired.Sample) float64 { return s.Extra[key] }).Median)
+		}
+		report.Printf("| %d | %s | %v | %s | %s | %.0f | %s |\n", clients, name, samples.Of(name, paired.Sample.Rate), extra("p50"), extra("p95"),
+			samples.Of(name, func(s paired.Sample) float64 { return 1000 / s.PerCPU() }).Median, extra("rss"))
+	}
+	report.Printf("| %d | **mvmae-serve / FastAPI** | **%v** | | | %v | |\n| %d | **mvmae-serve / bare loop** | **%v** | | | %v | |\n",
+		clients, samples.Ratio("mvmae-serve", "FastAPI", paired.Sample.Rate), samples.Ratio("FastAPI", "mvmae-serve", invCPU),
+		clients, samples.Ratio("mvmae-serve", "bare loop", paired.Sample.Rate), samples.Ratio("bare loop", "mvmae-serve", invCPU))
+	return nil
+}
+
+// invCPU is processor time a study: its ratio says how many times less the second contender needs.
+func invCPU(s paired.Sample) float64 { return 1 / s.PerCPU() }
+
+// writeModel exports a network that was never trained, once.
+func writeModel(preset string) error {
+	if _, err := os.Stat(modelFile(preset)); err == nil {
+		return nil
+	}
+	spec, err := model.Preset(preset)
+	if err != nil {
+		return err
+	}
+	metadata := exporttest.Metadata(spec)
+	if metadata.Calibration, err = json.Marshal(fuse.Calibration{Kind: fuse.NoCalibration}); err != nil {
+		return err
+	}
+	file, err := export.Build(metadata, exporttest.Weights(spec))
+	if err != nil {
+		return err
+	}
+	data, err := proto.Marshal(file)
+	if err != nil {
+		return err
+	}
+	return model.WriteFileAtomic(modelFile(preset), func(w io.Writer) error {
+		_, err := w.Write(data)
+		return err
+	})
+}
+
+// sameAnswer compares the servers' probabilities for one study.
+func sameAnswer(ctx context.Context, study []byte, a, b *server) error {
+	var answers [2]struct{ Probabilities map[string]float64 }
+	for i, s := range []*server{a, b} {
+		doc, err := s.classify(ctx, study)
+		if err != nil {
+			return err
+		}
+		if err := json.Unmarshal(doc, &answers[i]); err != nil {
+			return err
+		}
+	}
+	if len(answers[0].Probabilities) != model.NumLabels {
+		return errors.New("the server's answer has not all labels")
+	}
+	for label, p := range answers[0].Probabilities {
+		if q := answers[1].Probabilities[label]; !(math.Abs(p-q) <= tolerance) {
+			return fmt.Errorf("%s: mvmae-serve says %.5f, the peer %.5f: they do not do the same work", label, p, q)
+		}
+	}
+	return nil
+}
+
+// work is the bare loop: the views of a study run side by side on as many threads as there are cores.
+func work(ctx context.Context, preset string, clients int) error {
+	m, err := ort.Open(modelFile(preset), ort.Options{})
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	images, _ := exporttest.Inputs(1, m.Metadata().Spec)
+	cores := newCores()
+	w := paired.Worker{PerRound: 1, Amount: float64(studiesOf[clients])}
+	for {
+		w.Extra, err = load(ctx, clients, studiesOf[clients], func(ctx context.Context) error {
+			return cores.both(func(view int) error {
+				_, err := m.Run(ctx, images, []int64{int64(view)})
+				return err
+			})
+		})
+		if err != nil {
+			return err
+		}
+		if w.Extra["rss"], err = residentMB(os.Getpid()); err != nil {
+			return err
+		}
+		if !w.Done() {
+			return nil
+		}
+	}
+}
