@@ -143,6 +143,20 @@ func TestRun_OneProcessAtATime(t *testing.T) {
 	end()
 }
 
+func TestPrevalenceLogits_AreTheSharesOfPositives(t *testing.T) {
+	var target, weight [3][model.NumLabels]float32
+	target[0][2] = 1
+	weight[0][2], weight[1][2], weight[2][2] = 1, 0.5, 0.5 // a study of one view, positive; one of two, negative
+	got := prevalenceLogits(target[:], weight[:])
+	if got[2] != 0 || got[3] != 0 {
+		t.Errorf("one of two studies positive, and no study: logits %v and %v, want 0", got[2], got[3])
+	}
+	weight[1][2] = 3.5
+	if got, want := prevalenceLogits(target[:], weight[:])[2], float32(math.Log(1.5/4.5)); got != want {
+		t.Errorf("logit %v, want %v", got, want)
+	}
+}
+
 // A label that no training study knows must not answer from its random first weights.
 func TestProbe_UntrainedLabelsStaySilent(t *testing.T) {
 	absent := model.LabelIndex("Fracture")

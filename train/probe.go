@@ -297,8 +297,10 @@ func newHeadTrainer(dev *Device, cfg Config, pack *data.Pack, spec model.Spec, s
 		Decay: "cosine", Base: cfg.Probe.BaseLR * float64(h.batch) / 256,
 		Warmup: int(math.Round(cfg.Probe.WarmupEpochs * float64(h.perEpoch))), Steps: int(math.Round(cfg.Probe.Epochs)) * h.perEpoch,
 	}
+	first := initialise(h.params, cfg.Seed)
+	copy(first["head.bias"].Data, prevalenceLogits(h.target, h.weight))
 	var err error
-	if h.store, err = newStore(h.params, initialise(h.params, cfg.Seed)); err != nil {
+	if h.store, err = newStore(h.params, first); err != nil {
 		return nil, err
 	}
 	addMoments(h.store, h.params, nil)
@@ -312,6 +314,21 @@ func newHeadTrainer(dev *Device, cfg Config, pack *data.Pack, spec model.Spec, s
 
 func (h *headTrainer) optimiser() AdamW {
 	return AdamW{Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, WeightDecay: h.cfg.Probe.WeightDecay}
+}
+
+// prevalenceLogits are the logits of the labels' shares of positives: where a head begins that knows nothing of an image. From 0,
+// it would spend its first epochs, of which one may be the best by AUROC, on learning them. Half a study is added to either side.
+func prevalenceLogits(target, weight [][model.NumLabels]float32) []float32 {
+	logits := make([]float32, model.NumLabels)
+	for l := range logits {
+		positive, negative := 0.5, 0.5
+		for i := range target {
+			positive += float64(weight[i][l] * target[i][l])
+			negative += float64(weight[i][l] * (1 - target[i][l]))
+		}
+		logits[l] = float32(math.Log(positive / negative))
+	}
+	return logits
 }
 
 // standardise is (e-mean)/std.
