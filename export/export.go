@@ -53,7 +53,8 @@ func (e *ParityError) Error() string {
 
 // Hint says what differs most likely.
 func (e *ParityError) Hint() string {
-	return "are parity file and checkpoint of the same run, and was it trained in float32? nothing was written"
+	return "are parity file and checkpoint of the same run, and was it trained in float32? A probe on embeddings that hardly vary (embedding.std in " +
+		model.RunMetadata + ") magnifies rounding: train the encoder with a smaller loss.beta, or longer. Nothing was written"
 }
 
 // Export writes the classifier of a run folder as the file out. It compares the graph with the run's parity file first,
