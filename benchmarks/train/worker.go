@@ -90,7 +90,7 @@ func work(ctx context.Context, preset string) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	run, err := train.CreateRun(dir, train.RunInfo{Kind: "pretrain", DataDigest: pack.Manifest.Pixels.SHA256}, cfg)
+	run, err := train.CreateRun(dir, train.RunInfo{Kind: "pretrain", Data: packDir(), DataDigest: pack.Digest(), Preprocessing: pack.Recipe.String()}, cfg)
 	if err != nil {
 		return err
 	}
