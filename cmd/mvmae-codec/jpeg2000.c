@@ -93,10 +93,14 @@ int j2k_header(j2k *d) {
 	if (!info)
 		return 0;
 	d->levels = 32;
+	d->irreversible = info->m_default_tile_info.tccp_info[0].qmfbid == 0;
 	for (OPJ_UINT32 i = 0; i < info->nbcomps; i++) {
-		int levels = (int)info->m_default_tile_info.tccp_info[i].numresolutions - 1;
+		const opj_tccp_info_t *c = &info->m_default_tile_info.tccp_info[i];
+		int levels = (int)c->numresolutions - 1;
 		if (levels < d->levels)
 			d->levels = levels;
+		if ((c->qmfbid == 0) != d->irreversible)
+			d->levels = 0;
 	}
 	// Only from the origin do a reduced image's samples lie where the phase correction expects them.
 	if (d->levels < 0 || d->image->x0 != 0 || d->image->y0 != 0)

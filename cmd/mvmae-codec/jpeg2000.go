@@ -51,7 +51,8 @@ func openJPEG(r external.Request) (*external.Image, error) {
 	if err := fits(r, int(d.rows), int(d.columns), int(d.samples), int(d.bits)); err != nil {
 		return nil, err
 	}
-	m := &external.Image{Samples: int(d.samples), Bits: int(d.bits), Signed: d.sign != 0, Reduced: min(r.Reduce, int(d.levels))}
+	m := &external.Image{Samples: int(d.samples), Bits: int(d.bits), Signed: d.sign != 0, Reduced: min(r.Reduce, int(d.levels)),
+		Irreversible: d.irreversible != 0}
 	if C.j2k_decode(d, C.int(m.Reduced)) == 0 {
 		return nil, failed()
 	}

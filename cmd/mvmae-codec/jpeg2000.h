@@ -12,6 +12,7 @@ typedef struct {
 	int rows, columns, samples, bits, sign;
 	int uniform; // all components have one size, depth and sign, and no subsampling
 	int levels;  // resolution levels that can be left out
+	int irreversible; // the 9/7 transform
 	char message[200]; // the first error
 } j2k;
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 
@@ -23,6 +24,7 @@ type Base struct {
 	Rows, Columns     int
 	value             func(v, sample int) int // from 12 bits
 	Window            int                     // of the display recipe: all stored values
+	quiet             bool
 }
 
 // Bases are the ways the corpus has, of rows x columns pixels.
@@ -46,16 +48,58 @@ func Bases(rows, columns int) []Base {
 	}
 }
 
+// Quiet is a way of 16 bits with the noise of a real detector's pixels, 1.5 of 255: the phantom's own is that of a few large
+// pixels, which in millions of small ones is far too much.
+func Quiet(rows, columns int) Base {
+	b := Bases(rows, columns)[2]
+	b.Name, b.quiet = "quiet-16", true
+	return b
+}
+
+// render draws the phantom of a base, a square of side x side.
+func (b Base) render(side int) []uint16 {
+	study := synth.NewStudy(synth.NewPatient(7, 0), 0)
+	if !b.quiet {
+		return synth.RenderView(study, 0, side)
+	}
+	const times, noise = 4, 1.5 * 4096 / 256
+	small := (side + times - 1) / times
+	from := synth.RenderView(study, 0, small)
+	rng := rand.New(rand.NewPCG(7, 0))
+	out := make([]uint16, side*side)
+	at := func(i int) (int, float64) { // linear between the centres of the pixels
+		u := min(max((float64(i)+0.5)/times-0.5, 0), float64(small-1))
+		k := min(int(u), small-2)
+		return k, u - float64(k)
+	}
+	for y := range side {
+		r, fy := at(y)
+		for x := range side {
+			c, fx := at(x)
+			row := func(r int) float64 {
+				return float64(from[r*small+c])*(1-fx) + float64(from[r*small+c+1])*fx
+			}
+			v := row(r)*(1-fy) + row(r+1)*fy + noise*rng.NormFloat64()
+			out[y*side+x] = uint16(min(max(v, 0), 4095))
+		}
+	}
+	return out
+}
+
 // WriteBases writes the phantom into dir as NAME.dcm in every base.
 func WriteBases(dir string, bases []Base) error {
-	phantoms := map[int][]uint16{} // the side is the longer one of the base
+	type drawing struct {
+		side  int // the longer one of the base
+		quiet bool
+	}
+	phantoms := map[drawing][]uint16{}
 	for _, b := range bases {
-		side := max(b.Rows, b.Columns)
-		if phantoms[side] == nil {
-			phantoms[side] = synth.RenderView(synth.NewStudy(synth.NewPatient(7, 0), 0), 0, side)
+		d := drawing{max(b.Rows, b.Columns), b.quiet}
+		if phantoms[d] == nil {
+			phantoms[d] = b.render(d.side)
 		}
 		var file bytes.Buffer
-		if err := dicom.Write(&file, dicom.ExplicitVRLittleEndian, b.elements(phantoms[side], side)); err != nil {
+		if err := dicom.Write(&file, dicom.ExplicitVRLittleEndian, b.elements(phantoms[d], d.side)); err != nil {
 			return fmt.Errorf("write %s: %w", b.Name, err)
 		}
 		if err := os.WriteFile(filepath.Join(dir, b.Name+".dcm"), file.Bytes(), 0o666); err != nil {

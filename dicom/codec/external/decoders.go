@@ -53,9 +53,13 @@ func (p *Pool) plane(ctx context.Context, frame []byte, px *dicom.Pixels, reduce
 	if native.Photometric == "YBR_FULL_422" { // a code stream of whole components, as its header said
 		native.Photometric = "YBR_FULL"
 	}
+	if m.Reduced > 0 {
+		// Sharp edges overshoot in a low band. Where whole words were coded the stored bits would cut them off the wrong way.
+		native.BitsStored, native.HighBit = m.Bits, m.Bits-1
+	}
 	plane, err := codec.Native(native)
 	if err == nil && m.Reduced > 0 {
-		plane.Reduced, plane.FullRows, plane.FullColumns = m.Reduced, px.Rows, px.Columns
+		plane.Reduced, plane.FullRows, plane.FullColumns, plane.Irreversible = m.Reduced, px.Rows, px.Columns, m.Irreversible
 	}
 	return plane, err
 }
