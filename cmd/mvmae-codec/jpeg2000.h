@@ -19,5 +19,4 @@ typedef struct {
 j2k *j2k_open(const void *data, size_t size, int jp2, int threads);
 int j2k_header(j2k *d);
 int j2k_decode(j2k *d, int reduce);
-void j2k_samples(const j2k *d, unsigned char *out);
-void j2k_close(j2k *d);
+unsigned char *j2k_samples(const j2k *d);
