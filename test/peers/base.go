@@ -21,6 +21,7 @@ type Base struct {
 	Signed            bool
 	Photometric       string
 	Samples           int
+	Frames            int // the phantom, then its negatives
 	Rows, Columns     int
 	value             func(v, sample int) int // from 12 bits
 	Window            int                     // of the display recipe: all stored values
@@ -31,20 +32,24 @@ type Base struct {
 func Bases(rows, columns int) []Base {
 	same := func(v, _ int) int { return v }
 	gray := func(name string, allocated, stored int, signed bool, value func(v, _ int) int) Base {
-		return Base{Name: name, Allocated: allocated, Stored: stored, Signed: signed, Photometric: "MONOCHROME2", Samples: 1,
+		return Base{Name: name, Allocated: allocated, Stored: stored, Signed: signed, Photometric: "MONOCHROME2", Samples: 1, Frames: 1,
 			Rows: rows, Columns: columns, value: value, Window: 1 << stored}
 	}
 	inverted := gray("mono1-12", 16, 12, false, func(v, _ int) int { return 4095 - v })
 	inverted.Photometric = "MONOCHROME1"
 	colour := gray("rgb-8", 8, 8, false, func(v, s int) int { return (v >> 4) * (4 - s) / 4 })
 	colour.Photometric, colour.Samples = "RGB", 3
+	palette := gray("palette-8", 8, 8, false, func(v, _ int) int { return v >> 4 })
+	palette.Photometric = "PALETTE COLOR"
+	film := gray("frames-16", 16, 16, false, func(v, _ int) int { return v<<4 | v&15 })
+	film.Frames = 3
 	return []Base{
 		gray("mono2-8", 8, 8, false, func(v, _ int) int { return v >> 4 }),
 		gray("mono2-12", 16, 12, false, same),
 		gray("mono2-16", 16, 16, false, func(v, _ int) int { return v<<4 | v&15 }),
 		gray("mono2-12s", 16, 12, true, func(v, _ int) int { return v - 2048 }),
 		gray("mono2-16s", 16, 16, true, func(v, _ int) int { return v<<4 - 32768 }),
-		inverted, colour,
+		inverted, colour, palette, film,
 	}
 }
 
@@ -112,14 +117,19 @@ func WriteBases(dir string, bases []Base) error {
 // elements are those of a chest radiograph with the upper left part of the phantom, a square of side x side.
 func (b Base) elements(phantom []uint16, side int) []dicom.Element {
 	var pixels []byte
-	for y := range b.Rows {
-		for _, v := range phantom[y*side:][:b.Columns] {
-			for s := range b.Samples {
-				w := b.value(int(v), s) & (1<<b.Stored - 1)
-				if b.Allocated == 8 {
-					pixels = append(pixels, byte(w))
-				} else {
-					pixels = binary.LittleEndian.AppendUint16(pixels, uint16(w))
+	for frame := range b.Frames {
+		for y := range b.Rows {
+			for _, v := range phantom[y*side:][:b.Columns] {
+				for s := range b.Samples {
+					w := b.value(int(v), s) & (1<<b.Stored - 1)
+					if frame > 0 {
+						w = 1<<b.Stored - 1 - w
+					}
+					if b.Allocated == 8 {
+						pixels = append(pixels, byte(w))
+					} else {
+						pixels = binary.LittleEndian.AppendUint16(pixels, uint16(w))
+					}
 				}
 			}
 		}
@@ -149,6 +159,34 @@ func (b Base) elements(phantom []uint16, side int) []dicom.Element {
 	}
 	if b.Samples > 1 {
 		elements = append(elements, dicom.Element{Tag: tag.PlanarConfiguration, Value: 0})
+	}
+	if b.Frames > 1 {
+		elements = append(elements, dicom.Element{Tag: tag.NumberOfFrames, Value: fmt.Sprint(b.Frames)})
+	}
+	if b.Photometric == "PALETTE COLOR" {
+		elements = append(elements, palette()...)
+	}
+	return elements
+}
+
+// palette is the lookup tables of PS3.3 C.7.6.3.1.5 from blue to yellow: 256 entries of 16 bits, of which the
+// lower eight are zero: GDCM clears them.
+func palette() (elements []dicom.Element) {
+	var up, down []byte
+	for i := range 256 {
+		up = binary.LittleEndian.AppendUint16(up, uint16(i<<8))
+		down = binary.LittleEndian.AppendUint16(down, uint16((255-i*3/4)<<8))
+	}
+	for _, c := range []struct {
+		descriptor, data tag.Tag
+		entries          []byte
+	}{
+		{tag.RedPaletteColorLookupTableDescriptor, tag.RedPaletteColorLookupTableData, up},
+		{tag.GreenPaletteColorLookupTableDescriptor, tag.GreenPaletteColorLookupTableData, up},
+		{tag.BluePaletteColorLookupTableDescriptor, tag.BluePaletteColorLookupTableData, down},
+	} {
+		elements = append(elements, dicom.Element{Tag: c.descriptor, VR: "US", Value: []int{256, 0, 16}},
+			dicom.Element{Tag: c.data, VR: "OW", Value: c.entries})
 	}
 	return elements
 }

@@ -43,8 +43,11 @@ func (p *Pool) plane(ctx context.Context, frame []byte, px *dicom.Pixels, reduce
 	}
 	native.Rows, native.Columns, native.Data = m.Rows, m.Columns, m.Data
 	if LibraryFor(px.TransferSyntaxUID) == OpenJPEG {
-		// The code stream knows whether its samples have a sign, and the colour transform is undone (PS3.5 8.2.4).
-		native.Signed = m.Signed
+		// The colour transform is undone (PS3.5 8.2.4). The header and the code stream should agree on the sign, too. Where they do
+		// not, the words are what the header says, as pydicom and GDCM have it, and no average of such samples means anything.
+		if m.Reduced > 0 && m.Signed != px.Signed {
+			return p.plane(ctx, frame, px, 0)
+		}
 		switch px.Photometric {
 		case "YBR_RCT", "YBR_ICT":
 			native.Photometric = "RGB"
