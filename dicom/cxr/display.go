@@ -21,10 +21,12 @@ func display(p *codec.Plane, hist []uint32, h dicom.Header) (gray func(word int)
 	if err != nil {
 		return nil, false, err
 	}
+	bias := lowBandBias(p)
+	value := func(w int) float64 { return modality(float64(p.Value(w)) - bias) }
 	lo, hi := math.Inf(1), math.Inf(-1)
 	for w, n := range hist {
 		if n > 0 {
-			v := modality(float64(p.Value(w)))
+			v := value(w)
 			lo, hi = min(lo, v), max(hi, v)
 		}
 	}
@@ -41,7 +43,7 @@ func display(p *codec.Plane, hist []uint32, h dicom.Header) (gray func(word int)
 		}
 	}
 	inverted = p.Inverted || strings.EqualFold(h.String(tag.PresentationLUTShape), "INVERSE")
-	return func(w int) float64 { return min(max(voi(modality(float64(p.Value(w)))), 0), 1) }, inverted, nil
+	return func(w int) float64 { return min(max(voi(value(w)), 0), 1) }, inverted, nil
 }
 
 // render makes the table of display, for the words that occur: rounded half up to all values of T.

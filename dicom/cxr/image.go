@@ -31,7 +31,7 @@ type Image struct {
 const (
 	FlagNoBodyPart   = "no_body_part"  // nothing in the header says that this is a chest
 	FlagViewConflict = "view_conflict" // another part of the header names another view than the one taken
-	FlagBurnedIn     = "burned_in"     // the header says that text is part of the pixels
+	FlagBurnedIn     = "burned_in"     // text is part of the pixels: the header says so, or a line of six letters can be seen
 	FlagColour       = "colour"        // the luma of a colour image was taken
 	FlagConstant     = "constant"      // all pixels have one value
 	FlagLowContrast  = "low_contrast"  // nearly all pixels lie in an eighth of the values that the brightest and the darkest span
@@ -153,8 +153,9 @@ func (r Recipe) image(p *codec.Plane, h dicom.Header) (*Image, error) {
 	}
 	tiny := min(rows, columns) < CropSize
 	var look seen
-	var cropped bool
+	var cropped, text bool
 	if !tiny && contrast > 0 {
+		text = lettered(img.Stored)
 		look = glimpse(img.Stored)
 		cropped = max(rows, columns) >= 2*min(rows, columns) || contrast >= lowContrast && bordered(img.Stored)
 	}
@@ -163,7 +164,7 @@ func (r Recipe) image(p *codec.Plane, h dicom.Header) (*Image, error) {
 		is   bool
 	}{
 		{FlagViewConflict, conflict},
-		{FlagBurnedIn, strings.EqualFold(h.String(tag.BurnedInAnnotation), "YES")},
+		{FlagBurnedIn, text || strings.EqualFold(h.String(tag.BurnedInAnnotation), "YES")},
 		{FlagColour, p.Colour},
 		{FlagConstant, contrast == 0},
 		{FlagLowContrast, 0 < contrast && contrast < lowContrast},

@@ -14,6 +14,7 @@ import (
 // 255 on the mean. docs/decisions.md, "Reduced decoding, for display only", has the measurements behind these numbers.
 const (
 	reducedSide = 9 * StoredSize / 4 // the fewest samples that may be left of a side
+	reducedBits = 10                 // the fewest: a low band is rounded to whole values
 	// How rough the gray values may be, of 255: see roughness. The filter of the 9/7 transform lets less of the noise through.
 	roughest    = 4.0
 	roughest9x7 = 2.6
@@ -44,7 +45,8 @@ func (o Options) decode(pixels *dicom.Pixels, h dicom.Header) (*codec.Plane, err
 // padding (PS3.3 C.7.5.1.1.2) and the entries of a palette, which mean nothing on the average.
 func (r Recipe) reduction(p *dicom.Pixels, h dicom.Header) int {
 	_, padded := h[tag.PixelPaddingValue]
-	if r.Name != Display.Name || !strings.HasPrefix(p.Photometric, "MONOCHROME") || p.HighBit != p.BitsStored-1 || padded {
+	if r.Name != Display.Name || !strings.HasPrefix(p.Photometric, "MONOCHROME") || p.BitsStored < reducedBits ||
+		p.HighBit != p.BitsStored-1 || padded {
 		return 0
 	}
 	if voi, err := voiLUT(h, p.Signed); voi == nil || err != nil {
@@ -55,6 +57,15 @@ func (r Recipe) reduction(p *dicom.Pixels, h dicom.Header) int {
 		levels++
 	}
 	return levels
+}
+
+// lowBandBias is by how much the samples of a reduced plane are too large. The two lifting steps of the 5/3 transform round
+// down, and half up: a quarter of a step for rows and one for columns, at each level, when all remainders are as frequent.
+func lowBandBias(p *codec.Plane) float64 {
+	if p.Irreversible {
+		return 0
+	}
+	return 0.5 * float64(p.Reduced)
 }
 
 // roughness is how much the gray values of a reduced plane bend along its rows, |2b-a-c| on the mean, of 255. What the

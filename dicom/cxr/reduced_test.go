@@ -216,6 +216,7 @@ func TestReduction_OnlyWhereTheRecipeCanDoWithout(t *testing.T) {
 		{"display, just large enough", Display, change(func(p *dicom.Pixels) { p.Rows = 1152 }), window, 1},
 		{"display, small", Display, change(func(p *dicom.Pixels) { p.Rows = 1151 }), window, 0},
 		{"display, palette", Display, change(func(p *dicom.Pixels) { p.Photometric = "PALETTE COLOR" }), window, 0},
+		{"display, 8 bits", Display, change(func(p *dicom.Pixels) { p.BitsStored, p.HighBit = 8, 7 }), window, 0},
 		{"display, high-aligned", Display, change(func(p *dicom.Pixels) { p.HighBit = 15 }), window, 0},
 		{"display, padding", Display, large, with(window, dicom.Element{Tag: tag.PixelPaddingValue, VR: "US", Value: 0}), 0},
 		{"display without a window", Display, large, nil, 0},
