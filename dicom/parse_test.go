@@ -465,6 +465,8 @@ func FuzzParse(f *testing.F) {
 		f.Add(c.data)
 	}
 	f.Add(encapsulated(f, "2", openPixels, itemOf(le32(0)+le32(12)), itemOf("abcd"), itemOf("ef"), seqEnd))
+	f.Add(raw(f, ExplicitVRLittleEndian, "\x08\x00\x3e\x10UN\x00\x00\x02\x00\x00\x00DX", "\x08\x00\x18\x22UN\x00\x00\xff\xff\xff\xff"+
+		item+le32(12)+"\x08\x00\x00\x01\x04\x00\x00\x00here"+seqEnd))
 	// Small limits keep a run fast and make each of them reachable.
 	lim := Limits{MaxBytes: 1 << 20, MaxHeaderBytes: 1 << 16, MaxElements: 5000, MaxPixels: 1 << 16}
 	f.Fuzz(func(t *testing.T, data []byte) {

@@ -25,6 +25,7 @@ type Base struct {
 	Rows, Columns     int
 	value             func(v, sample int) int // from 12 bits
 	Window            int                     // of the display recipe: all stored values
+	View              int                     // 0 is the frontal, 1 the lateral view
 	quiet             bool
 }
 
@@ -65,11 +66,11 @@ func Quiet(rows, columns int) Base {
 func (b Base) render(side int) []uint16 {
 	study := synth.NewStudy(synth.NewPatient(7, 0), 0)
 	if !b.quiet {
-		return synth.RenderView(study, 0, side)
+		return synth.RenderView(study, b.View, side)
 	}
 	const times, noise = 4, 1.5 * 4096 / 256
 	small := (side + times - 1) / times
-	from := synth.RenderView(study, 0, small)
+	from := synth.RenderView(study, b.View, small)
 	rng := rand.New(rand.NewPCG(7, 0))
 	out := make([]uint16, side*side)
 	at := func(i int) (int, float64) { // linear between the centres of the pixels
@@ -94,12 +95,12 @@ func (b Base) render(side int) []uint16 {
 // WriteBases writes the phantom into dir as NAME.dcm in every base.
 func WriteBases(dir string, bases []Base) error {
 	type drawing struct {
-		side  int // the longer one of the base
-		quiet bool
+		side, view int // the side is the longer one of the base
+		quiet      bool
 	}
 	phantoms := map[drawing][]uint16{}
 	for _, b := range bases {
-		d := drawing{max(b.Rows, b.Columns), b.quiet}
+		d := drawing{max(b.Rows, b.Columns), b.View, b.quiet}
 		if phantoms[d] == nil {
 			phantoms[d] = b.render(d.side)
 		}
@@ -146,10 +147,10 @@ func (b Base) elements(phantom []uint16, side int) []dicom.Element {
 		center = 0
 	}
 	elements := []dicom.Element{
-		{Tag: tag.SOPClassUID, Value: "1.2.840.10008.5.1.4.1.1.1.1"}, {Tag: tag.SOPInstanceUID, Value: "2.25.7"},
+		{Tag: tag.SOPClassUID, Value: "1.2.840.10008.5.1.4.1.1.1.1"}, {Tag: tag.SOPInstanceUID, Value: fmt.Sprint("2.25.7", b.View)},
 		{Tag: tag.StudyInstanceUID, Value: "2.25.8"}, {Tag: tag.SeriesInstanceUID, Value: "2.25.9"},
 		{Tag: tag.PatientID, Value: "PHANTOM"}, {Tag: tag.PatientName, Value: "PHANTOM"}, {Tag: tag.Modality, Value: "DX"},
-		{Tag: tag.BodyPartExamined, Value: "CHEST"}, {Tag: tag.ViewPosition, Value: "PA"},
+		{Tag: tag.BodyPartExamined, Value: "CHEST"}, {Tag: tag.ViewPosition, Value: [2]string{"PA", "LL"}[b.View]},
 		{Tag: tag.SamplesPerPixel, Value: b.Samples}, {Tag: tag.PhotometricInterpretation, Value: b.Photometric},
 		{Tag: tag.Rows, Value: b.Rows}, {Tag: tag.Columns, Value: b.Columns}, {Tag: tag.BitsAllocated, Value: b.Allocated},
 		{Tag: tag.BitsStored, Value: b.Stored}, {Tag: tag.HighBit, Value: b.Stored - 1},
