@@ -12,7 +12,8 @@ import (
 
 // File is a parsed file. Its header holds the elements of the standard below group 5000; what nothing here needs is left
 // out: private elements, overlays and curves, values of more than 1 MiB, and what the parser would misread (compressed
-// icons, sequences of unknown VR, VRs newer than it), there alone where it is in a sequence.
+// icons, sequences of unknown VR that the dictionary does not know either, VRs newer than it), there alone where it is in a
+// sequence. An element of VR UN is what the dictionary says it is (PS3.5 6.2.2).
 type File struct {
 	Header
 	TransferSyntaxUID string
