@@ -228,6 +228,8 @@ func FuzzDeidentify(f *testing.F) {
 	}
 	lim := Limits{MaxBytes: 1 << 20, MaxHeaderBytes: 1 << 16, MaxElements: 5000, MaxPixels: 1 << 16}
 	d := Deidentifier{Key: deidentifier.Key, Limits: lim, BurnedIn: true}
+	f.Add(raw(f, ExplicitVRLittleEndian, "\x10\x00\x01\x00UN\x00\x00\x04\x00\x00\x00ROE^", "\x08\x00\x18\x22UN\x00\x00\xff\xff\xff\xff"+
+		item+le32(12)+"\x08\x00\x00\x01\x04\x00\x00\x00here"+seqEnd))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var out bytes.Buffer
 		var e *Error

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/suyashkumar/dicom/pkg/tag"
@@ -37,6 +38,7 @@ type layout struct {
 	syntax string
 	enc    encoding
 	header []byte // the top-level elements to parse, joined: a part of the data set, encoded as enc says
+	hidden []byte // and those that the file says are of unknown VR, though the dictionary knows it: implicit VR little endian
 	pixels []byte // the value of the top-level PixelData, the first item of it if it is encapsulated
 	vr     string // and its VR
 	found  bool   // whether there is a PixelData
@@ -143,9 +145,11 @@ func (g *guard) dataset(lay *layout, pos int) error {
 			return g.pixelData(lay, h)
 		}
 		g.opaque, g.cuts, g.shrunk = false, nil, nil
-		end, err := g.value(h, len(g.data), lay.enc, 0)
-		if err != nil {
-			return err
+		end, known := g.known(h, lay.enc)
+		if !known {
+			if end, err = g.value(h, len(g.data), lay.enc, 0); err != nil {
+				return err
+			}
 		}
 		switch h.tag {
 		case extendedOffsetTable:
@@ -157,18 +161,40 @@ func (g *guard) dataset(lay *layout, pos int) error {
 		standard := h.tag.Group%2 == 0 && h.tag.Group >= 0x0008 && h.tag.Group < 0x5000
 		switch {
 		case !standard:
-		case g.opaque || end-h.value > maxValueBytes:
+		case g.opaque || h.vr == "UN" && !known && decides(h.tag) || end-h.value > maxValueBytes:
 			if decides(h.tag) {
 				return refuse(CodeMalformed, "element %s has VR %s and %d bytes: it cannot be read", h.tag, h.vr, end-h.value)
 			}
-		case len(lay.header)+end-pos > g.lim.MaxHeaderBytes:
+		case len(lay.header)+len(lay.hidden)+end-pos > g.lim.MaxHeaderBytes:
 			return refuse(CodeTooLarge, "the header has more than %d bytes", g.lim.MaxHeaderBytes)
+		case known:
+			g.cuts = slices.Insert(g.cuts, 0, span{pos + 4, pos + 8}) // VR and reserved bytes
+			lay.hidden = g.keep(lay.hidden, pos, end, encoding{binary.LittleEndian, true})
 		default:
 			lay.header = g.keep(lay.header, pos, end, lay.enc)
 		}
 		pos = end
 	}
 	return nil
+}
+
+// known walks an element of explicit VR UN as what the dictionary says it is, and says whether it is one: whoever does not know
+// an element's VR, as when a file of implicit VR is converted, writes UN and leaves the value in implicit VR little endian
+// (PS3.5 6.2.2). What does not hold as such stays unknown.
+func (g *guard) known(h head, enc encoding) (end int, ok bool) {
+	if h.vr != "UN" || enc.implicit || enc.order != binary.LittleEndian {
+		return 0, false
+	}
+	if h.vr = implicitVR(h.tag); h.vr == "UN" || h.undefined && h.vr != "SQ" {
+		return 0, false
+	}
+	count := g.count
+	end, err := g.value(h, len(g.data), encoding{binary.LittleEndian, true}, 0)
+	if err != nil || g.opaque {
+		g.count, g.opaque, g.cuts, g.shrunk = count, false, nil, nil
+		return 0, false
+	}
+	return end, true
 }
 
 // pixelData finds the pixels: one value, or a table of offsets and the fragments of code streams, as the transfer syntax

@@ -12,7 +12,8 @@ import (
 
 // File is a parsed file. Its header holds the elements of the standard below group 5000; what nothing here needs is left
 // out: private elements, overlays and curves, values of more than 1 MiB, and what the parser would misread (compressed
-// icons, sequences of unknown VR, VRs newer than it), there alone where it is in a sequence.
+// icons, sequences of unknown VR that the dictionary does not know either, VRs newer than it), there alone where it is in a
+// sequence. An element of VR UN is what the dictionary says it is (PS3.5 6.2.2).
 type File struct {
 	Header
 	TransferSyntaxUID string
@@ -29,7 +30,16 @@ func Parse(data []byte, lim Limits) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
-	elems, err := parseHeader(lay)
+	syntax := lay.syntax
+	if syntax == DeflatedExplicitVRLittleEndian || lay.encapsulated {
+		syntax = ExplicitVRLittleEndian
+	}
+	elems, err := parseHeader(syntax, lay.header)
+	if err == nil && len(lay.hidden) > 0 {
+		var more []*dicom.Element
+		more, err = parseHeader(ImplicitVRLittleEndian, lay.hidden)
+		elems = append(elems, more...)
+	}
 	if err != nil {
 		return nil, &Error{CodeMalformed, "the header cannot be parsed", err}
 	}
@@ -42,24 +52,20 @@ func Parse(data []byte, lim Limits) (*File, error) {
 
 // parseHeader hands the elements that the guard let through to the parser, as a file of its own: so the parser sees
 // neither pixels nor file meta information nor a deflate stream.
-func parseHeader(lay *layout) (elems []*dicom.Element, err error) {
+func parseHeader(syntax string, header []byte) (elems []*dicom.Element, err error) {
 	defer func() {
 		// The parser panics on values of an unexpected kind, for one.
 		if r := recover(); r != nil {
 			elems, err = nil, fmt.Errorf("parser: %v", r)
 		}
 	}()
-	syntax := lay.syntax
-	if syntax == DeflatedExplicitVRLittleEndian || lay.encapsulated {
-		syntax = ExplicitVRLittleEndian
-	}
 	var meta bytes.Buffer
 	enc := encoder{w: &meta, order: binary.LittleEndian}
 	if err := enc.element(Element{tag.TransferSyntaxUID, "UI", syntax}); err != nil {
 		return nil, err
 	}
 	var file bytes.Buffer
-	file.Grow(preambleBytes + 64 + len(lay.header))
+	file.Grow(preambleBytes + 64 + len(header))
 	file.Write(make([]byte, preambleBytes))
 	file.WriteString(magic)
 	enc.w = &file
@@ -67,7 +73,7 @@ func parseHeader(lay *layout) (elems []*dicom.Element, err error) {
 		return nil, err
 	}
 	file.Write(meta.Bytes())
-	file.Write(lay.header)
+	file.Write(header)
 	set, err := dicom.Parse(&file, int64(file.Len()), nil,
 		dicom.SkipPixelData(), dicom.SkipProcessingPixelDataValue(), dicom.AllowUnknownSpecificCharacterSet())
 	if err != nil {

@@ -215,7 +215,7 @@ func TestParse_CutsOnlyWhatTheParserMisreads(t *testing.T) {
 
 func TestParse_UnreadableSequenceThatDecidesIsRefused(t *testing.T) {
 	for name, set := range map[string]string{
-		"unknown VR":   "\x28\x00\x10\x30UN\x00\x00\xff\xff\xff\xff" + item + le32(12) + "\x08\x00\x04\x01\x04\x00\x00\x00here" + seqEnd,
+		"unknown VR":   "\x28\x00\x10\x30UN\x00\x00\x08\x00\x00\x00no items",
 		"2 MiB of LUT": "\x28\x00\x10\x30SQ\x00\x00" + le32(2<<20+20) + item + le32(2<<20+12) + "\x28\x00\x06\x30OW\x00\x00" + le32(2<<20) + strings.Repeat("x", 2<<20),
 	} {
 		_, err := Parse(raw(t, ExplicitVRLittleEndian, set), DefaultLimits())
@@ -341,7 +341,7 @@ func TestPixels_Checks(t *testing.T) {
 		{"0 rows", with(sample(), us(tag.Rows, 0)), CodeMalformed},
 		{"no PixelRepresentation", without(sample(), tag.PixelRepresentation), CodeMalformed},
 		{"empty PixelRepresentation", with(sample(), Element{tag.PixelRepresentation, "US", nil}), CodeMalformed},
-		{"PixelRepresentation of unknown VR", with(sample(), Element{tag.PixelRepresentation, "UN", []byte{1, 0}}), CodeMalformed},
+		{"PixelRepresentation of unknown VR", with(sample(), Element{tag.PixelRepresentation, "UN", []byte{1, 0}}), ""},
 		{"PixelRepresentation 2", with(sample(), us(tag.PixelRepresentation, 2)), CodeMalformed},
 		{"signed", with(sample(), us(tag.PixelRepresentation, 1)), ""},
 		{"no photometric", without(sample(), tag.PhotometricInterpretation), CodeMalformed},
@@ -434,6 +434,8 @@ func FuzzParse(f *testing.F) {
 		f.Add(c.data)
 	}
 	f.Add(encapsulated(f, "2", openPixels, itemOf(le32(0)+le32(12)), itemOf("abcd"), itemOf("ef"), seqEnd))
+	f.Add(raw(f, ExplicitVRLittleEndian, "\x08\x00\x3e\x10UN\x00\x00\x02\x00\x00\x00DX", "\x08\x00\x18\x22UN\x00\x00\xff\xff\xff\xff"+
+		item+le32(12)+"\x08\x00\x00\x01\x04\x00\x00\x00here"+seqEnd))
 	// Small limits keep a run fast and make each of them reachable.
 	lim := Limits{MaxBytes: 1 << 20, MaxHeaderBytes: 1 << 16, MaxElements: 5000, MaxPixels: 1 << 16}
 	f.Fuzz(func(t *testing.T, data []byte) {

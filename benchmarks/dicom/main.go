@@ -3,6 +3,7 @@
 //
 //	go run ./benchmarks/dicom --conformance
 //	go run ./benchmarks/dicom --speed [--rows 3000 --columns 2500 --repeats 5]
+//	go run ./benchmarks/dicom --reduced
 //
 // It needs what "make peers" installs. Each round of --speed has every reader decode every file once, so that what else the
 // machine does falls on all of them.
@@ -31,24 +32,29 @@ import (
 func main() {
 	conformance := flag.Bool("conformance", false, "print what each peer says of each syntax")
 	speed := flag.Bool("speed", false, "print the time that each reader takes")
-	rows := flag.Int("rows", 3000, "of --speed")
-	columns := flag.Int("columns", 2500, "of --speed")
-	repeats := flag.Int("repeats", 5, "of --speed: rounds; the least time of each counts")
+	reduced := flag.Bool("reduced", false, "print what leaving out levels of JPEG 2000 saves")
+	rows := flag.Int("rows", 3000, "of --speed and --reduced")
+	columns := flag.Int("columns", 2500, "of --speed and --reduced")
+	repeats := flag.Int("repeats", 5, "of --speed and --reduced: rounds; the least time of each counts")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	var err error
 	switch {
-	case *conformance && !*speed:
+	case *conformance && !*speed && !*reduced:
 		err = with(ctx, func(p peers.Python, pool *external.Pool, dir string) error {
 			return printConformance(ctx, p, pool, dir)
 		})
-	case *speed && !*conformance:
+	case *speed && !*conformance && !*reduced:
 		err = with(ctx, func(p peers.Python, pool *external.Pool, dir string) error {
 			return printSpeed(ctx, p, pool, dir, *rows, *columns, *repeats)
 		})
+	case *reduced && !*conformance && !*speed:
+		err = with(ctx, func(p peers.Python, pool *external.Pool, dir string) error {
+			return printReduced(ctx, p, pool, dir, *rows, *columns, *repeats)
+		})
 	default:
-		fmt.Fprintln(os.Stderr, "error: say --conformance or --speed")
+		fmt.Fprintln(os.Stderr, "error: say --conformance, --speed or --reduced")
 		os.Exit(2)
 	}
 	if err != nil {

@@ -31,6 +31,7 @@ type picture struct {
 	pixels        []byte
 	view          cxr.View
 	real, even    bool // of a patient; one whose number is even
+	word          bool // there is one in it, as somebody saw
 }
 
 func main() {
@@ -81,6 +82,7 @@ func readNIH(root string) ([]picture, error) {
 		for _, v := range plane.Values() {
 			p.pixels = append(p.pixels, byte(v))
 		}
+		p.word = slices.Contains(strings.Fields(words), filepath.Base(name))
 		p.even = even(strings.Split(filepath.Base(name), "_")[0])
 		pictures = append(pictures, p)
 	}
@@ -116,7 +118,7 @@ func makePhantoms(studies int) ([]picture, error) {
 		if err != nil {
 			return nil, err
 		}
-		pictures = append(pictures, picture{cxr.StoredSize, cxr.StoredSize, img.Stored, img.View, false, even(img.PatientID)})
+		pictures = append(pictures, picture{rows: cxr.StoredSize, columns: cxr.StoredSize, pixels: img.Stored, view: img.View, even: even(img.PatientID)})
 	}
 	return pictures, nil
 }
@@ -131,6 +133,7 @@ func (p picture) flags(view cxr.View) ([]string, error) {
 		{Tag: tag.Rows, VR: "US", Value: p.rows}, {Tag: tag.Columns, VR: "US", Value: p.columns},
 		{Tag: tag.SamplesPerPixel, VR: "US", Value: 1}, {Tag: tag.PhotometricInterpretation, Value: "MONOCHROME2"},
 		{Tag: tag.BitsAllocated, VR: "US", Value: 8}, {Tag: tag.BitsStored, VR: "US", Value: 8},
+		{Tag: tag.HighBit, VR: "US", Value: 7}, {Tag: tag.PixelRepresentation, VR: "US", Value: 0},
 		{Tag: tag.PixelData, VR: "OB", Value: p.pixels}})
 	if err != nil {
 		return nil, err
@@ -209,6 +212,9 @@ func table(pictures []picture) error {
 			for _, f := range []string{cxr.FlagInverted, cxr.FlagRotated, cxr.FlagViewMismatch, cxr.FlagLowContrast, cxr.FlagCropped} {
 				row(group.name, trial.name, f, counts[f], len(of))
 			}
+		}
+		if err := textTable(group.name, of, group.view); err != nil {
+			return err
 		}
 		counts, err := count(of, trials[0].change, map[cxr.View]cxr.View{cxr.Frontal: cxr.Lateral, cxr.Lateral: cxr.Frontal}[group.view])
 		if err != nil {

@@ -39,6 +39,9 @@ type Report struct {
 // folder, as the tests do.
 func NewReport(name string) *Report {
 	libs.ForTests(fatal{})
+	if err := os.MkdirAll(WorkDir, 0o755); err != nil {
+		fatal{}.Fatalf("%v", err)
+	}
 	return &Report{
 		Name: name, Command: strings.TrimSpace("go run ./" + Folder + "/" + name + " " + strings.Join(os.Args[1:], " ")), Began: time.Now().UTC(),
 		Machine: machine(), Load: [2]string{loadAverage()}, Parts: map[string]Samples{}, Peers: map[string]string{},

@@ -4,6 +4,10 @@
 //
 //	go run ./benchmarks/serve
 //
+// With -compressed it measures mvmae-serve alone, with studies in every kind of transfer syntax, which "make peers" can encode:
+//
+//	go run ./benchmarks/serve -compressed -preset tiny
+//
 // One load program drives all of them, over loopback only, with a fixed number of studies a round. The two servers' answers
 // are compared first.
 package main
@@ -26,6 +30,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/mvmae/mvmae/benchmarks/paired"
+	"github.com/mvmae/mvmae/dicom/cxr"
 	"github.com/mvmae/mvmae/export"
 	"github.com/mvmae/mvmae/export/exporttest"
 	"github.com/mvmae/mvmae/model"
@@ -46,6 +51,7 @@ func main() {
 	rounds := flag.Int("rounds", 10, "rounds")
 	preset := flag.String("preset", "base", "size of the network")
 	modelOnly := flag.Bool("model-only", false, "only write the model file, to "+paired.WorkDir)
+	compressed := flag.Bool("compressed", false, "measure compressed studies against native ones")
 	worker := flag.Int("worker", 0, "be the bare loop, with this many clients")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -53,9 +59,11 @@ func main() {
 	var err error
 	switch {
 	case *modelOnly:
-		err = writeModel(*preset)
+		err = writeModel(*preset, cxr.Mimic)
 	case *worker > 0:
 		err = work(ctx, *preset, *worker)
+	case *compressed:
+		err = runCompressed(ctx, *preset, *rounds)
 	default:
 		err = run(ctx, *preset, *rounds)
 	}
@@ -65,7 +73,20 @@ func main() {
 	}
 }
 
-func modelFile(preset string) string { return filepath.Join(paired.WorkDir, preset+".onnx") }
+func modelFile(preset string) string { return modelOf(preset, cxr.Mimic) }
+
+func modelOf(preset string, recipe cxr.Recipe) string {
+	return filepath.Join(paired.WorkDir, preset+"-"+recipe.String()+".onnx")
+}
+
+// buildServer builds mvmae-serve.
+func buildServer(ctx context.Context) (string, error) {
+	program := filepath.Join(paired.WorkDir, "mvmae-serve")
+	if out, err := exec.CommandContext(ctx, "go", "build", "-o", program, "./cmd/mvmae-serve").CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build mvmae-serve: %w\n%s", err, out)
+	}
+	return program, nil
+}
 
 func run(ctx context.Context, preset string, rounds int) error {
 	report := paired.NewReport("serve")
@@ -78,12 +99,12 @@ func run(ctx context.Context, preset string, rounds int) error {
 		return err
 	}
 	report.Peers["Python"] = strings.TrimSpace(string(versions))
-	if err := writeModel(preset); err != nil {
+	if err := writeModel(preset, cxr.Mimic); err != nil {
 		return err
 	}
-	program := filepath.Join(paired.WorkDir, "mvmae-serve")
-	if out, err := exec.CommandContext(ctx, "go", "build", "-o", program, "./cmd/mvmae-serve").CombinedOutput(); err != nil {
-		return fmt.Errorf("build mvmae-serve: %w\n%s", err, out)
+	program, err := buildServer(ctx)
+	if err != nil {
+		return err
 	}
 	study, err := makeStudy()
 	if err != nil {
@@ -150,8 +171,8 @@ func measure(ctx context.Context, report *paired.Report, preset string, rounds, 
 func invCPU(s paired.Sample) float64 { return 1 / s.PerCPU() }
 
 // writeModel exports a network that was never trained, once.
-func writeModel(preset string) error {
-	if _, err := os.Stat(modelFile(preset)); err == nil {
+func writeModel(preset string, recipe cxr.Recipe) error {
+	if _, err := os.Stat(modelOf(preset, recipe)); err == nil {
 		return nil
 	}
 	spec, err := model.Preset(preset)
@@ -159,6 +180,7 @@ func writeModel(preset string) error {
 		return err
 	}
 	metadata := exporttest.Metadata(spec)
+	metadata.Preprocessing = recipe.String()
 	if metadata.Calibration, err = json.Marshal(fuse.Calibration{Kind: fuse.NoCalibration}); err != nil {
 		return err
 	}
@@ -170,7 +192,7 @@ func writeModel(preset string) error {
 	if err != nil {
 		return err
 	}
-	return model.WriteFileAtomic(modelFile(preset), func(w io.Writer) error {
+	return model.WriteFileAtomic(modelOf(preset, recipe), func(w io.Writer) error {
 		_, err := w.Write(data)
 		return err
 	})

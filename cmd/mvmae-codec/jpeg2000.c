@@ -50,10 +50,8 @@ j2k *j2k_open(const void *data, size_t size, int jp2, int threads) {
 	opj_set_default_decoder_parameters(&p);
 	// The components as they are stored: DICOM's own header says what they mean.
 	p.flags |= OPJ_DPARAMETERS_IGNORE_PCLR_CMAP_CDEF_FLAG;
-	if (!d->codec || !d->stream || !opj_setup_decoder(d->codec, &p)) {
-		j2k_close(d);
+	if (!d->codec || !d->stream || !opj_setup_decoder(d->codec, &p))
 		return NULL;
-	}
 	opj_set_error_handler(d->codec, keep_message, d);
 	// A radiograph that ends early is no radiograph.
 	opj_decoder_set_strict_mode(d->codec, OPJ_TRUE);
@@ -93,10 +91,14 @@ int j2k_header(j2k *d) {
 	if (!info)
 		return 0;
 	d->levels = 32;
+	d->irreversible = info->m_default_tile_info.tccp_info[0].qmfbid == 0;
 	for (OPJ_UINT32 i = 0; i < info->nbcomps; i++) {
-		int levels = (int)info->m_default_tile_info.tccp_info[i].numresolutions - 1;
+		const opj_tccp_info_t *c = &info->m_default_tile_info.tccp_info[i];
+		int levels = (int)c->numresolutions - 1;
 		if (levels < d->levels)
 			d->levels = levels;
+		if ((c->qmfbid == 0) != d->irreversible)
+			d->levels = 0;
 	}
 	// Only from the origin do a reduced image's samples lie where the phase correction expects them.
 	if (d->levels < 0 || d->image->x0 != 0 || d->image->y0 != 0)
@@ -120,31 +122,22 @@ int j2k_decode(j2k *d, int reduce) {
 	return 1;
 }
 
-// j2k_samples writes rows*columns*samples values by pixel: bytes up to 8 bits, else little-endian words.
-void j2k_samples(const j2k *d, unsigned char *out) {
-	size_t n = (size_t)d->rows * d->columns;
-	for (int s = 0; s < d->samples; s++) {
+// j2k_samples returns rows*columns*samples values by pixel: bytes up to 8 bits, else little-endian words. They are packed
+// where the values of the first component lie, which are four bytes each, if it is the only one; else apart.
+unsigned char *j2k_samples(const j2k *d) {
+	size_t n = (size_t)d->rows * d->columns, width = d->bits <= 8 ? 1 : 2, step = d->samples * width;
+	unsigned char *out = (unsigned char *)d->image->comps[0].data;
+	if (d->samples > 1)
+		out = malloc(n * step);
+	for (int s = 0; out && s < d->samples; s++) {
 		const OPJ_INT32 *in = d->image->comps[s].data;
-		if (d->bits <= 8) {
-			unsigned char *to = out + s;
-			for (size_t i = 0; i < n; i++, to += d->samples)
-				*to = (unsigned char)in[i];
-			continue;
-		}
-		unsigned char *to = out + 2 * s;
-		for (size_t i = 0; i < n; i++, to += 2 * d->samples) {
-			to[0] = (unsigned char)in[i];
-			to[1] = (unsigned char)(in[i] >> 8);
+		unsigned char *to = out + s * width;
+		for (size_t i = 0; i < n; i++, to += step) {
+			OPJ_INT32 v = in[i];
+			to[0] = (unsigned char)v;
+			if (width == 2)
+				to[1] = (unsigned char)(v >> 8);
 		}
 	}
-}
-
-void j2k_close(j2k *d) {
-	if (d->image)
-		opj_image_destroy(d->image);
-	if (d->codec)
-		opj_destroy_codec(d->codec);
-	if (d->stream)
-		opj_stream_destroy(d->stream);
-	free(d);
+	return out;
 }

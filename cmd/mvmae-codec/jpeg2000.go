@@ -10,6 +10,7 @@ import "C"
 
 import (
 	"bytes"
+	"runtime"
 	"unsafe"
 
 	"github.com/mvmae/mvmae/dicom"
@@ -31,14 +32,14 @@ func decodeJPEG2000(r external.Request) (*external.Image, error) {
 }
 
 func openJPEG(r external.Request) (*external.Image, error) {
-	// The library keeps pointing at the stream, so the stream must not be Go's.
-	stream := C.CBytes(r.Data)
-	defer C.free(stream)
-	d := C.j2k_open(stream, C.size_t(len(r.Data)), C.int(jp2(r.Data)), C.int(r.Threads))
+	var pin runtime.Pinner // the library keeps pointing at the stream
+	pin.Pin(&r.Data[0])
+	defer pin.Unpin()
+	d := C.j2k_open(unsafe.Pointer(&r.Data[0]), C.size_t(len(r.Data)), C.int(jp2(r.Data)), C.int(r.Threads))
 	if d == nil {
 		return nil, refuse(dicom.CodeTooLarge, "OpenJPEG: no memory")
 	}
-	defer C.j2k_close(d)
+	// It is never closed: the samples lie in it, and the process ends with them.
 	failed := func() error {
 		return refuse(dicom.CodeMalformed, "OpenJPEG: %s", bytes.TrimSpace([]byte(C.GoString(&d.message[0]))))
 	}
@@ -51,13 +52,17 @@ func openJPEG(r external.Request) (*external.Image, error) {
 	if err := fits(r, int(d.rows), int(d.columns), int(d.samples), int(d.bits)); err != nil {
 		return nil, err
 	}
-	m := &external.Image{Samples: int(d.samples), Bits: int(d.bits), Signed: d.sign != 0, Reduced: min(r.Reduce, int(d.levels))}
+	m := &external.Image{Samples: int(d.samples), Bits: int(d.bits), Signed: d.sign != 0, Reduced: min(r.Reduce, int(d.levels)),
+		Irreversible: d.irreversible != 0}
 	if C.j2k_decode(d, C.int(m.Reduced)) == 0 {
 		return nil, failed()
 	}
 	m.Rows, m.Columns = int(d.rows), int(d.columns)
-	m.Data = make([]byte, m.Rows*m.Columns*m.Samples*((m.Bits+7)/8))
-	C.j2k_samples(d, (*C.uchar)(unsafe.Pointer(&m.Data[0])))
+	samples := C.j2k_samples(d)
+	if samples == nil {
+		return nil, refuse(dicom.CodeTooLarge, "OpenJPEG: no memory")
+	}
+	m.Data = unsafe.Slice((*byte)(unsafe.Pointer(samples)), m.Rows*m.Columns*m.Samples*((m.Bits+7)/8))
 	return m, nil
 }
 

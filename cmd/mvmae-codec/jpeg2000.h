@@ -12,11 +12,11 @@ typedef struct {
 	int rows, columns, samples, bits, sign;
 	int uniform; // all components have one size, depth and sign, and no subsampling
 	int levels;  // resolution levels that can be left out
+	int irreversible; // the 9/7 transform
 	char message[200]; // the first error
 } j2k;
 
 j2k *j2k_open(const void *data, size_t size, int jp2, int threads);
 int j2k_header(j2k *d);
 int j2k_decode(j2k *d, int reduce);
-void j2k_samples(const j2k *d, unsigned char *out);
-void j2k_close(j2k *d);
+unsigned char *j2k_samples(const j2k *d);

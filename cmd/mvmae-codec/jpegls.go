@@ -10,6 +10,7 @@ import "C"
 
 import (
 	"bytes"
+	"runtime"
 	"unsafe"
 
 	"github.com/mvmae/mvmae/dicom"
@@ -29,9 +30,11 @@ func decodeJPEGLS(r external.Request) (*external.Image, error) {
 		return nil, refuse(dicom.CodeTooLarge, "CharLS: no memory")
 	}
 	defer C.charls_jpegls_decoder_destroy(d)
-	// The decoder keeps pointing at the stream, so the stream must not be Go's.
-	stream := C.CBytes(r.Data)
-	if err := charlsError(C.charls_jpegls_decoder_set_source_buffer(d, stream, C.size_t(len(r.Data)))); err != nil {
+	var pin runtime.Pinner // the decoder keeps pointing at the stream
+	pin.Pin(&r.Data[0])
+	defer pin.Unpin()
+	err := charlsError(C.charls_jpegls_decoder_set_source_buffer(d, unsafe.Pointer(&r.Data[0]), C.size_t(len(r.Data))))
+	if err != nil {
 		return nil, err
 	}
 	if err := charlsError(C.charls_jpegls_decoder_read_header(d)); err != nil {
@@ -51,7 +54,7 @@ func decodeJPEGLS(r external.Request) (*external.Image, error) {
 	}
 	width := (m.Bits + 7) / 8
 	m.Data = make([]byte, m.Rows*m.Columns*m.Samples*width)
-	err := charlsError(C.charls_jpegls_decoder_decode_to_buffer(d, unsafe.Pointer(&m.Data[0]), C.size_t(len(m.Data)), 0))
+	err = charlsError(C.charls_jpegls_decoder_decode_to_buffer(d, unsafe.Pointer(&m.Data[0]), C.size_t(len(m.Data)), 0))
 	if err != nil {
 		return nil, err
 	}

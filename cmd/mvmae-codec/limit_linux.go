@@ -9,12 +9,12 @@ import (
 	"github.com/mvmae/mvmae/dicom/codec/external"
 )
 
-// What one image may take beside its code stream. Measured on 3000 x 2500 pixels of 16 bits, the whole process takes 8 bytes a
-// sample with OpenJPEG, 3 with CharLS; a code stream of a few large tiles holds one of them twice. A thread's stack is
-// 8 MiB.
+// What one image may take beside its code stream. Measured on 3000 x 2500 pixels of 16 bits, OpenJPEG takes 4 bytes a sample, 2
+// more when there are several, and CharLS 2; a code stream of a few large tiles holds one of them twice. A thread's stack
+// is 8 MiB.
 const (
 	fixedBytes     = 64 << 20
-	bytesPerSample = 10
+	bytesPerSample = 8
 	bytesPerThread = 16 << 20
 )
 

@@ -19,6 +19,8 @@ import (
 
 	"github.com/mvmae/mvmae/cmd/internal/cli"
 	"github.com/mvmae/mvmae/dicom"
+	"github.com/mvmae/mvmae/dicom/codec/external"
+	"github.com/mvmae/mvmae/dicom/cxr"
 	"github.com/mvmae/mvmae/internal/hint"
 )
 
@@ -58,16 +60,20 @@ func (c *DeidentifyCmd) Run(ctx context.Context, out *cli.Output) error {
 		return err
 	}
 	shown := out.Progress("deidentify (files)", int64(len(jobs)))
+	pool := external.NewPool(external.Options{})
+	defer pool.Close()
 	var mu sync.Mutex
 	written := 0
+	lettered := []string{}
 	g, ctx := errgroup.WithContext(ctx)
+	eye := cxr.Options{Recipe: cxr.Mimic, Codecs: pool.Decoders(ctx)}
 	g.SetLimit(runtime.GOMAXPROCS(0))
 	for _, j := range jobs {
 		g.Go(func() error {
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
-			r, err := j.do(d)
+			r, text, err := j.do(d, eye)
 			mu.Lock()
 			defer mu.Unlock()
 			shown.Add(1)
@@ -75,6 +81,9 @@ func (c *DeidentifyCmd) Run(ctx context.Context, out *cli.Output) error {
 				refused = append(refused, *r)
 			} else if err == nil {
 				written++
+			}
+			if text {
+				lettered = append(lettered, j.from)
 			}
 			return err
 		})
@@ -84,7 +93,8 @@ func (c *DeidentifyCmd) Run(ctx context.Context, out *cli.Output) error {
 	if err != nil {
 		return err
 	}
-	return c.report(out, written, refused)
+	slices.Sort(lettered)
+	return c.report(out, written, lettered, refused)
 }
 
 func (c *DeidentifyCmd) key() ([]byte, error) {
@@ -160,27 +170,29 @@ func reason(err error) string {
 	return err.Error()
 }
 
-func (j job) do(d dicom.Deidentifier) (*refusedFile, error) {
+// do writes a file, or says why not, and whether text can be seen in what it wrote. Only a chest radiograph is looked at.
+func (j job) do(d dicom.Deidentifier, eye cxr.Options) (refused *refusedFile, text bool, err error) {
 	data, err := readBounded(j.from, dicom.DefaultLimits().MaxBytes)
 	if err != nil {
-		return &refusedFile{j.from, codeUnreadable, reason(err)}, nil
+		return &refusedFile{j.from, codeUnreadable, reason(err)}, false, nil
 	}
 	var image bytes.Buffer
 	image.Grow(len(data) + 1<<12)
 	var e *dicom.Error
 	switch err := d.Write(&image, data); {
 	case errors.As(err, &e):
-		return &refusedFile{j.from, string(e.Code), e.Detail}, nil
+		return &refusedFile{j.from, string(e.Code), e.Detail}, false, nil
 	case err != nil:
-		return nil, err
+		return nil, false, err
 	}
 	if err := os.MkdirAll(filepath.Dir(j.to), 0o777); err != nil {
-		return nil, fmt.Errorf("de-identify: %w", err)
+		return nil, false, fmt.Errorf("de-identify: %w", err)
 	}
 	if err := os.WriteFile(j.to, image.Bytes(), 0o666); err != nil {
-		return nil, fmt.Errorf("de-identify: %w", err)
+		return nil, false, fmt.Errorf("de-identify: %w", err)
 	}
-	return nil, nil
+	seen, err := eye.FromDICOM(data)
+	return nil, err == nil && slices.Contains(seen.Flags, cxr.FlagBurnedIn), nil
 }
 
 // readBounded reads a regular file, but of one longer than limit no more than shows that it is.
@@ -197,7 +209,7 @@ func readBounded(path string, limit int) ([]byte, error) {
 	return os.ReadFile(path)
 }
 
-func (c *DeidentifyCmd) report(out *cli.Output, written int, refused []refusedFile) error {
+func (c *DeidentifyCmd) report(out *cli.Output, written int, lettered []string, refused []refusedFile) error {
 	slices.SortFunc(refused, func(a, b refusedFile) int { return cmp.Compare(a.Name, b.Name) })
 	burned := 0
 	for i, r := range refused {
@@ -211,13 +223,22 @@ func (c *DeidentifyCmd) report(out *cli.Output, written int, refused []refusedFi
 			out.Printf("left out: %d more\n", len(refused)-i)
 		}
 	}
+	for i, name := range lettered {
+		switch {
+		case i < remarksShown:
+			out.Printf("look at: %s: a line of text can be seen in it\n", name)
+		case i == remarksShown:
+			out.Printf("look at: %d more\n", len(lettered)-i)
+		}
+	}
 	out.Printf("wrote %s: %d images without identities; their pixels are as they were, text in them included\n", c.Out, written)
 	err := out.Result(struct {
 		Out      string        `json:"out"`
 		Images   int           `json:"images"`
 		Refused  []refusedFile `json:"refused"`
 		BurnedIn int           `json:"burned_in"`
-	}{c.Out, written, append([]refusedFile{}, refused...), burned})
+		TextSeen []string      `json:"text_seen"`
+	}{c.Out, written, append([]refusedFile{}, refused...), burned, lettered})
 	if err != nil || len(refused) == 0 {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -20,7 +21,7 @@ import (
 // patientFile is a radiograph with names in it.
 func patientFile(t *testing.T, path string, more ...dicom.Element) {
 	t.Helper()
-	elems := append([]dicom.Element{
+	elems := []dicom.Element{
 		{Tag: tag.SOPClassUID, Value: "1.2.840.10008.5.1.4.1.1.1.1"}, {Tag: tag.SOPInstanceUID, Value: "1.2.826.99." + filepath.Base(path)[:1]},
 		{Tag: tag.StudyInstanceUID, Value: "1.2.826.98"}, {Tag: tag.Modality, Value: "DX"},
 		{Tag: tag.PatientName, Value: "DOE^JANE"}, {Tag: tag.PatientID, Value: "MRN-4711"},
@@ -28,7 +29,10 @@ func patientFile(t *testing.T, path string, more ...dicom.Element) {
 		{Tag: tag.PhotometricInterpretation, Value: "MONOCHROME2"}, {Tag: tag.BitsAllocated, VR: "US", Value: 8},
 		{Tag: tag.BitsStored, VR: "US", Value: 8}, {Tag: tag.PixelRepresentation, VR: "US", Value: 0},
 		{Tag: tag.PixelData, VR: "OB", Value: []byte{1, 2}},
-	}, more...)
+	}
+	for _, m := range more {
+		elems = append(slices.DeleteFunc(elems, func(e dicom.Element) bool { return e.Tag == m.Tag }), m)
+	}
 	var b bytes.Buffer
 	if err := dicom.Write(&b, dicom.ExplicitVRLittleEndian, elems); err != nil {
 		t.Fatal(err)
@@ -88,7 +92,7 @@ func TestDeidentify_TreeWithoutNames(t *testing.T) {
 	if exitOf(err) != cli.ExitRefused {
 		t.Errorf("left with %d (%v), want %d", exitOf(err), err, cli.ExitRefused)
 	}
-	want := map[string]any{"schema_version": 1.0, "images": 3.0, "burned_in": 1.0, "refused": []any{
+	want := map[string]any{"schema_version": 1.0, "images": 3.0, "burned_in": 1.0, "text_seen": []any{}, "refused": []any{
 		map[string]any{"name": filepath.Join(in, "ROE", "4.dcm"), "code": "burned_in", "detail": "BurnedInAnnotation is YES: text is part of the pixels"},
 		map[string]any{"name": filepath.Join(in, "list of patients.txt"), "code": "not_dicom", "detail": `no "DICM" after a preamble of 128 bytes`},
 	}}
@@ -127,6 +131,32 @@ func TestDeidentify_TreeWithoutNames(t *testing.T) {
 	doc, files, err = deidentified(t, DeidentifyCmd{Paths: []string{filepath.Join(in, "ROE", "4.dcm")}, BurnedIn: true})
 	if err != nil || doc["images"] != 1.0 || len(files) != 1 {
 		t.Errorf("one file: %v, %v, %d files", err, doc, len(files))
+	}
+}
+
+// A line of text is warned of, though the header says nothing; a marker is not.
+func TestDeidentify_TextThatCanBeSeen(t *testing.T) {
+	in := t.TempDir()
+	for name, letters := range map[string]int{"1.dcm": 12, "2.dcm": 2} {
+		const side = 300
+		pixels := make([]byte, side*side)
+		for i := range pixels {
+			y, x := i/side, i%side
+			pixels[i] = byte(40 + y/4)
+			if y > 10 && y < 18 && x > 20 && x < 20+5*letters && x%5 < 2 { // as if written with the letter I
+				pixels[i] = 255
+			}
+		}
+		patientFile(t, filepath.Join(in, name), dicom.Element{Tag: tag.BodyPartExamined, Value: "CHEST"},
+			dicom.Element{Tag: tag.Rows, VR: "US", Value: side}, dicom.Element{Tag: tag.Columns, VR: "US", Value: side},
+			dicom.Element{Tag: tag.PixelData, VR: "OB", Value: pixels})
+	}
+	doc, files, err := deidentified(t, DeidentifyCmd{Paths: []string{in}})
+	if err != nil || len(files) != 2 {
+		t.Fatalf("%d files, %v", len(files), err)
+	}
+	if diff := cmp.Diff([]any{filepath.Join(in, "1.dcm")}, doc["text_seen"]); diff != "" {
+		t.Errorf("files with text (-want +got)\n%s", diff)
 	}
 }
 

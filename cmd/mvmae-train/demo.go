@@ -55,7 +55,7 @@ func (c *DemoCmd) Run(ctx context.Context, out *cli.Output) error {
 		program string
 		args    []string
 	}{
-		{"mvmae-train", []string{"synth", "--layout", "dicom", "--studies", fmt.Sprint(c.Studies), "--size", fmt.Sprint(c.Size), "--seed", seed, "--out", d.path("phantom")}},
+		{"mvmae-train", []string{"synth", "--layout", "dicom", "--studies", fmt.Sprint(c.Studies), "--size", fmt.Sprint(c.Size), "--seed", seed, "--compress", "--out", d.path("phantom")}},
 		{"mvmae-train", []string{"index", "dicom", "--root", d.path("phantom"), "--split-shares", "0.6,0.15,0.25", "--out", d.path("phantom.parquet")}},
 		{"mvmae-train", []string{"pack", d.path("phantom.parquet"), "--out", d.path("pack")}},
 		{"mvmae-train", append([]string{"pretrain", "--data", d.path("pack"), "--out", d.path("pretrain")}, pretrain...)},

@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/mvmae/mvmae/cmd/internal/cli"
+	"github.com/mvmae/mvmae/dicom"
 	"github.com/mvmae/mvmae/internal/libs"
 	"github.com/mvmae/mvmae/model"
 	"github.com/mvmae/mvmae/train"
@@ -86,6 +87,21 @@ func TestDemo_EveryProgramAgrees(t *testing.T) {
 	for _, file := range []string{"model.onnx", "study", "probe/eval.json", "pretrain/metrics.jsonl", "pretrain/config.toml"} {
 		if _, err := os.Stat(filepath.Join(dir, file)); err != nil {
 			t.Error(err)
+		}
+	}
+
+	// The study that command line and HTTP agree about is a compressed one, of two views.
+	views, err := filepath.Glob(filepath.Join(dir, "study", "*.dcm"))
+	if err != nil || len(views) < 2 {
+		t.Errorf("%d images in the study, %v", len(views), err)
+	}
+	for _, view := range views {
+		data, err := os.ReadFile(view)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if f, err := dicom.Parse(data, dicom.Limits{}); err != nil || f.TransferSyntaxUID != dicom.RLELossless {
+			t.Errorf("%s is not compressed: %v", view, err)
 		}
 	}
 

@@ -13,9 +13,11 @@ type Plane struct {
 	Inverted bool
 	// Colour: the values are the luma of a colour image.
 	Colour bool
-	// Reduced is how many levels of resolution were left out of an image of FullRows x FullColumns: pixel i of a row
-	// stands for what is around pixel i<<Reduced of the full one. 0 as a rule, and the other two are not set then.
+	// Reduced is how many levels of resolution were left out of an image of FullRows x FullColumns by a decoder of JPEG 2000:
+	// pixel i of a row stands for what is around pixel i<<Reduced of the full one, by the filter of the 9/7 transform if
+	// Irreversible, else of the 5/3 (T.800 annex F). 0 as a rule, and the other three are not set then.
 	Reduced, FullRows, FullColumns int
+	Irreversible                   bool
 
 	data []byte
 	wide bool // two bytes per word
@@ -33,6 +35,14 @@ func Gray8(rows, columns int, data []byte) *Plane {
 // Gray16 is the plane of 16-bit words, row-major, in the given byte order.
 func Gray16(rows, columns int, data []byte, order binary.ByteOrder) *Plane {
 	return &Plane{Rows: rows, Columns: columns, data: data[:2*rows*columns], wide: true, big: order == binary.BigEndian, bits: 16}
+}
+
+// Full is the size of the image, of which levels of resolution may have been left out.
+func (p *Plane) Full() (rows, columns int) {
+	if p.Reduced > 0 {
+		return p.FullRows, p.FullColumns
+	}
+	return p.Rows, p.Columns
 }
 
 // BitsStored is the width of the stored values.
@@ -116,6 +126,15 @@ func word(b []byte) uint16 { return binary.LittleEndian.Uint16(b) }
 
 // MapRow writes table[word] of each pixel of a row to dst, [Columns].
 func (p *Plane) MapRow(row int, table *Table, dst []uint8) {
+	mapRow(p, row, (*[1 << 16]uint8)(table), dst)
+}
+
+// MapRowFine is MapRow to 16 bits.
+func (p *Plane) MapRowFine(row int, table *FineTable, dst []uint16) {
+	mapRow(p, row, (*[1 << 16]uint16)(table), dst)
+}
+
+func mapRow[T uint8 | uint16](p *Plane, row int, table *[1 << 16]T, dst []T) {
 	if !p.wide {
 		src := p.data[row*p.Columns : (row+1)*p.Columns]
 		dst = dst[:len(src)]
@@ -133,6 +152,9 @@ func (p *Plane) MapRow(row int, table *Table, dst []uint8) {
 
 // Table maps raw words to 8 bits. Only its first [Plane.Words] entries are used.
 type Table [1 << 16]uint8
+
+// FineTable is a Table of 16 bits.
+type FineTable [1 << 16]uint16
 
 // Cuts part a row into blocks: block i is [At[i], At[i+1]), of Short pixels or of one more. [Blocks+1]
 type Cuts struct {

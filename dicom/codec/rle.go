@@ -104,3 +104,47 @@ func unpackBits(out []byte, step int, segment []byte) error {
 	}
 	return nil
 }
+
+// EncodeRLE is a frame of RLE Lossless (PS3.5 annex G) of samples of 16 bits, one component, row-major. Rows are encoded apart, as
+// G.3.1 asks.
+func EncodeRLE(samples []uint16, columns int) []byte {
+	frame := make([]byte, 64)
+	binary.LittleEndian.PutUint32(frame, 2)
+	row := make([]byte, columns)
+	for segment, shift := range []int{8, 0} {
+		binary.LittleEndian.PutUint32(frame[4+4*segment:], uint32(len(frame)))
+		for line := samples; len(line) > 0; line = line[columns:] {
+			for i := range row {
+				row[i] = byte(line[i] >> shift)
+			}
+			frame = packBits(frame, row)
+		}
+		frame = append(frame, make([]byte, len(frame)%2)...)
+	}
+	return frame
+}
+
+// packBits appends a row in runs of three equal bytes and more, and literals between them.
+func packBits(out, row []byte) []byte {
+	const most = 128
+	for literal := 0; len(row) > 0; {
+		n := literal + 1
+		for n < len(row) && n-literal < most && row[n] == row[literal] {
+			n++
+		}
+		switch run := n-literal > 2; {
+		case run && literal == 0:
+			out = append(out, byte(1-n), row[0])
+			row = row[n:]
+		case run || literal+1 == most || literal+1 == len(row): // the literals end here
+			if !run {
+				literal++
+			}
+			out = append(append(out, byte(literal-1)), row[:literal]...)
+			row, literal = row[literal:], 0
+		default:
+			literal++
+		}
+	}
+	return out
+}

@@ -2,6 +2,7 @@ package codec
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"testing"
 
 	"github.com/mvmae/mvmae/dicom"
@@ -25,6 +26,26 @@ func TestRLE_RoundTrip(t *testing.T) {
 					p.Photometric = photometric
 					sameAsNative(t, photometric, p, samples)
 				}
+			}
+		}
+	}
+}
+
+func TestEncodeRLE_RoundTrip(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 3))
+	for _, c := range []struct{ rows, columns int }{{1, 1}, {3, 2}, {5, 127}, {4, 128}, {4, 129}, {7, 400}} {
+		for _, levels := range []int{1, 2, 3, 1 << 16} { // long runs, short ones, none
+			samples := make([]uint16, c.rows*c.columns)
+			for i := range samples {
+				samples[i] = uint16(rng.IntN(levels) * 0x101)
+				if i > 0 && rng.IntN(3) > 0 && levels > 2 {
+					samples[i] = samples[i-1]
+				}
+			}
+			frame := EncodeRLE(samples, c.columns)
+			sameAsNative(t, fmt.Sprintf("%+v of %d levels", c, levels), coded(dicom.RLELossless, c.rows, c.columns, 1, 16, 16, frame), samples)
+			if most := 64 + 2*c.rows*(c.columns+c.columns/128+1) + 2; len(frame) > most || len(frame)%2 != 0 {
+				t.Errorf("%+v of %d levels: %d bytes, at most %d were expected", c, levels, len(frame), most)
 			}
 		}
 	}

@@ -11,28 +11,28 @@ import (
 	"github.com/suyashkumar/dicom/pkg/tag"
 )
 
-// display makes the grayscale pipeline of PS3.4 N.2 one table, for the words that occur. The luma of a colour image and a
-// picture have no header attributes to follow: their full range is stretched.
-func display(p *codec.Plane, hist []uint32, h dicom.Header, table []uint8) error {
+// display is the grayscale pipeline of PS3.4 N.2, from a raw word that occurs to [0,1], but for the inversion that comes last.
+// The luma of a colour image and a picture have no header attributes to follow: their full range is stretched.
+func display(p *codec.Plane, hist []uint32, h dicom.Header) (gray func(word int) float64, inverted bool, err error) {
 	if p.Colour {
 		h = nil
 	}
 	modality, err := modalityLUT(h, p.Signed())
 	if err != nil {
-		return err
+		return nil, false, err
 	}
-	// The values after the Modality LUT, of the words that occur.
-	values := make([]float64, len(hist))
+	bias := lowBandBias(p)
+	value := func(w int) float64 { return modality(float64(p.Value(w)) - bias) }
 	lo, hi := math.Inf(1), math.Inf(-1)
 	for w, n := range hist {
 		if n > 0 {
-			values[w] = modality(float64(p.Value(w)))
-			lo, hi = min(lo, values[w]), max(hi, values[w])
+			v := value(w)
+			lo, hi = min(lo, v), max(hi, v)
 		}
 	}
 	voi, err := voiLUT(h, p.Signed() || lo < 0)
 	if err != nil {
-		return err
+		return nil, false, err
 	}
 	if voi == nil {
 		voi = func(x float64) float64 {
@@ -42,17 +42,22 @@ func display(p *codec.Plane, hist []uint32, h dicom.Header, table []uint8) error
 			return (x - lo) / (hi - lo)
 		}
 	}
-	inverted := p.Inverted || strings.EqualFold(h.String(tag.PresentationLUTShape), "INVERSE")
+	inverted = p.Inverted || strings.EqualFold(h.String(tag.PresentationLUTShape), "INVERSE")
+	return func(w int) float64 { return min(max(voi(value(w)), 0), 1) }, inverted, nil
+}
+
+// render makes the table of display, for the words that occur: rounded half up to all values of T.
+func render[T uint8 | uint16](hist []uint32, gray func(word int) float64, inverted bool, table []T) {
+	white := ^T(0)
 	for w, n := range hist {
 		if n == 0 {
 			continue
 		}
-		table[w] = uint8(math.Floor(min(max(voi(values[w]), 0), 1)*255 + 0.5))
+		table[w] = T(math.Floor(gray(w)*float64(white) + 0.5))
 		if inverted {
-			table[w] = 255 - table[w]
+			table[w] = white - table[w]
 		}
 	}
-	return nil
 }
 
 // modalityLUT is the Modality LUT Sequence, else the rescale (PS3.3 C.11.1).

@@ -57,6 +57,13 @@ func changed(p picture, value func(y, x, v int) int) picture {
 
 func TestFlags_OfARealChest(t *testing.T) {
 	p := realPixels(t)
+	// "R", "AP" and then "Portable" and "UPRIGHT" are written in it; without the words:
+	markers := changed(p, func(y, x, v int) int {
+		if y > 33 && y < 73 && x < 80 {
+			return 700
+		}
+		return v
+	})
 	quarter := turnedRight(p)
 	half := turnedRight(quarter)
 	for _, c := range []struct {
@@ -64,22 +71,23 @@ func TestFlags_OfARealChest(t *testing.T) {
 		elems []dicom.Element
 		want  []string
 	}{
-		{"as it is", chest(p, 10, false, "MONOCHROME1"), nil},
-		{"without view", with(chest(p, 10, false, "MONOCHROME1"), text(tag.ViewPosition, "")), nil},
-		{"low values taken for dark", chest(p, 10, false, "MONOCHROME2"), []string{FlagInverted}},
+		{"as it is", chest(p, 10, false, "MONOCHROME1"), []string{FlagBurnedIn}},
+		{"without view", with(chest(p, 10, false, "MONOCHROME1"), text(tag.ViewPosition, "")), []string{FlagBurnedIn}},
+		{"markers only", chest(markers, 10, false, "MONOCHROME1"), nil},
+		{"low values taken for dark", chest(p, 10, false, "MONOCHROME2"), []string{FlagBurnedIn, FlagInverted}},
 		{"on its side", chest(quarter, 10, false, "MONOCHROME1"), []string{FlagRotated}},
-		{"upside down", chest(half, 10, false, "MONOCHROME1"), []string{FlagRotated}},
+		{"upside down", chest(half, 10, false, "MONOCHROME1"), []string{FlagBurnedIn, FlagRotated}},
 		{"on the other side", chest(turnedRight(half), 10, false, "MONOCHROME1"), []string{FlagRotated}},
 		{"both", chest(quarter, 10, false, "MONOCHROME2"), []string{FlagInverted, FlagRotated}},
-		{"text in it", with(chest(p, 10, false, "MONOCHROME1"), text(tag.BurnedInAnnotation, "yes ")), []string{FlagBurnedIn}},
-		{"no text in it", with(chest(p, 10, false, "MONOCHROME1"), text(tag.BurnedInAnnotation, "NO")), nil},
-		{"one bright pixel", chest(changed(p, func(y, x, v int) int {
+		{"said to have text in it", with(chest(markers, 10, false, "MONOCHROME1"), text(tag.BurnedInAnnotation, "yes ")), []string{FlagBurnedIn}},
+		{"said to have none", with(chest(p, 10, false, "MONOCHROME1"), text(tag.BurnedInAnnotation, "NO")), []string{FlagBurnedIn}},
+		{"one bright pixel", chest(changed(markers, func(y, x, v int) int {
 			if y+x == 0 {
 				return 1 << 15
 			}
 			return v
 		}), 16, false, "MONOCHROME1"), []string{FlagLowContrast}},
-		{"shutter", chest(changed(p, func(y, x, v int) int {
+		{"shutter", chest(changed(markers, func(y, x, v int) int {
 			if y < p.rows/14 || y > p.rows-p.rows/13 || x < 20 {
 				return 1023
 			}

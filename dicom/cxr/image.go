@@ -31,7 +31,7 @@ type Image struct {
 const (
 	FlagNoBodyPart   = "no_body_part"  // nothing in the header says that this is a chest
 	FlagViewConflict = "view_conflict" // another part of the header names another view than the one taken
-	FlagBurnedIn     = "burned_in"     // the header says that text is part of the pixels
+	FlagBurnedIn     = "burned_in"     // text is part of the pixels: the header says so, or a line of six letters can be seen
 	FlagColour       = "colour"        // the luma of a colour image was taken
 	FlagConstant     = "constant"      // all pixels have one value
 	FlagLowContrast  = "low_contrast"  // nearly all pixels lie in an eighth of the values that the brightest and the darkest span
@@ -116,7 +116,7 @@ func (o Options) FromFile(f *dicom.File) (*Image, error) {
 	if err != nil {
 		return nil, refusal(err)
 	}
-	plane, err := o.Codecs.Decode(pixels)
+	plane, err := o.decode(pixels, f.Header)
 	if err != nil {
 		return nil, refusal(err)
 	}
@@ -131,7 +131,7 @@ func (o Options) FromFile(f *dicom.File) (*Image, error) {
 	img.SeriesInstanceUID = f.String(tag.SeriesInstanceUID)
 	img.SOPInstanceUID = f.String(tag.SOPInstanceUID)
 	img.PatientID = f.String(tag.PatientID)
-	img.Rows, img.Columns = pixels.Rows, pixels.Columns
+	img.BitsStored = pixels.BitsStored // of which a reduced plane may need more
 	img.Photometric, img.TransferSyntaxUID = pixels.Photometric, f.TransferSyntaxUID
 	return img, nil
 }
@@ -144,25 +144,27 @@ func (r Recipe) image(p *codec.Plane, h dicom.Header) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	img := &Image{Stored: store(p, w, r.Fit), Rows: p.Rows, Columns: p.Columns, BitsStored: p.BitsStored()}
+	rows, columns := p.Full()
+	img := &Image{Stored: store(p, w, r.Fit), Rows: rows, Columns: columns, BitsStored: p.BitsStored()}
 	img.View, img.Evidence = Unknown, EvidenceNone
 	var conflict bool
 	if h != nil {
 		img.View, img.Evidence, conflict = viewOf(h)
 	}
-	tiny := min(p.Rows, p.Columns) < CropSize
+	tiny := min(rows, columns) < CropSize
 	var look seen
-	var cropped bool
+	var cropped, text bool
 	if !tiny && contrast > 0 {
+		text = lettered(img.Stored)
 		look = glimpse(img.Stored)
-		cropped = max(p.Rows, p.Columns) >= 2*min(p.Rows, p.Columns) || contrast >= lowContrast && bordered(img.Stored)
+		cropped = max(rows, columns) >= 2*min(rows, columns) || contrast >= lowContrast && bordered(img.Stored)
 	}
 	for _, f := range [...]struct {
 		flag string
 		is   bool
 	}{
 		{FlagViewConflict, conflict},
-		{FlagBurnedIn, strings.EqualFold(h.String(tag.BurnedInAnnotation), "YES")},
+		{FlagBurnedIn, text || strings.EqualFold(h.String(tag.BurnedInAnnotation), "YES")},
 		{FlagColour, p.Colour},
 		{FlagConstant, contrast == 0},
 		{FlagLowContrast, 0 < contrast && contrast < lowContrast},

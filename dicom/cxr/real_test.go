@@ -55,7 +55,7 @@ func TestRealChest_AgreesWithPydicomAndOpenCV(t *testing.T) {
 		img.StudyInstanceUID, img.SeriesInstanceUID, img.SOPInstanceUID, img.PatientID = "", "", "", ""
 		// AcquisitionDeviceProcessingDescription is "CHEST AP PORT X-WISE GRID".
 		head := &Image{View: Frontal, Evidence: EvidenceProcessingDescription, Rows: 2140, Columns: 1760, BitsStored: 10,
-			Photometric: "MONOCHROME1", TransferSyntaxUID: dicom.ImplicitVRLittleEndian}
+			Photometric: "MONOCHROME1", TransferSyntaxUID: dicom.ImplicitVRLittleEndian, Flags: []string{FlagBurnedIn}}
 		if diff := cmp.Diff(head, img); diff != "" {
 			t.Errorf("%s (-want +got)\n%s", recipe, diff)
 		}

@@ -11,7 +11,7 @@ import (
 
 // table makes the recipe's map from raw words to 8 bits in w, for the words that occur in p. h is nil for a picture.
 // contrast is how many of the 256 levels from the lowest value to the highest the pixels need, but for the lowest and the
-// highest hundredth of them; 0 if p holds one value only.
+// highest hundredth of them; 0 if p holds one value only. Of a reduced plane, which only display takes, the map is w.fine.
 func (r Recipe) table(p *codec.Plane, h dicom.Header, w *workspace) (contrast int, err error) {
 	hist := p.Histogram(&w.counts)
 	lo, hi := int32(math.MaxInt32), int32(math.MinInt32)
@@ -30,11 +30,19 @@ func (r Recipe) table(p *codec.Plane, h dicom.Header, w *workspace) (contrast in
 	case Mimic.Name:
 		mimic(p, &levels, table)
 	case Display.Name:
-		err = display(p, hist, h, table)
+		gray, inverted, err := display(p, hist, h)
+		if err != nil {
+			return 0, err
+		}
+		if p.Reduced > 0 {
+			render(hist, gray, inverted, w.fine[:len(hist)])
+		} else {
+			render(hist, gray, inverted, table)
+		}
 	default:
-		err = fmt.Errorf("unknown recipe %q", r.Name)
+		return 0, fmt.Errorf("unknown recipe %q", r.Name)
 	}
-	return contrast, err
+	return contrast, nil
 }
 
 // stretch maps lo..hi to 8 bits and counts the pixels of each level.

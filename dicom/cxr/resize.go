@@ -106,15 +106,19 @@ func resample(x, y axis, source func(row int) []uint8, put func(row int, sums []
 
 // store maps p through w.table and resizes it, rounding half up: [StoredSize, StoredSize].
 func store(p *codec.Plane, w *workspace, fit bool) []byte {
+	rows, columns := p.Full()
 	width, height := StoredSize, StoredSize
-	if short := min(p.Rows, p.Columns); fit {
-		width = (2*p.Columns*StoredSize + short) / (2 * short) // rounded half up
-		height = (2*p.Rows*StoredSize + short) / (2 * short)
+	if short := min(rows, columns); fit {
+		width = (2*columns*StoredSize + short) / (2 * short) // rounded half up
+		height = (2*rows*StoredSize + short) / (2 * short)
 	}
 	left, top := (width-StoredSize)/2, (height-StoredSize)/2
 	stored := make([]byte, StoredSize*StoredSize)
 	resize := enlarge
-	if width <= p.Columns && height <= p.Rows {
+	switch {
+	case p.Reduced > 0:
+		resize = shrinkReduced
+	case width <= columns && height <= rows:
 		resize = shrink
 	}
 	resize(p, w, width, height, left, top, stored)

@@ -10,6 +10,7 @@ import (
 type workspace struct {
 	counts      codec.Counts
 	table       codec.Table
+	fine        codec.FineTable // of reduced planes
 	x, y        cuts
 	block, edge sums
 	rows        [3][StoredSize]int64

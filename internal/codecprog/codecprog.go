@@ -36,9 +36,12 @@ var built = sync.OnceValues(func() (program, error) {
 	if err != nil {
 		return program{}, err
 	}
+	builtIn = dir
 	path, complete, err := Build(dir)
 	return program{path, complete}, err
 })
+
+var builtIn string // nothing, if no test asked for the program
 
 type program struct {
 	path     string
@@ -48,9 +51,7 @@ type program struct {
 // Main runs a package's tests and deletes the program that they built. It is their TestMain.
 func Main(m *testing.M) {
 	code := m.Run()
-	if p, err := built(); err == nil {
-		os.RemoveAll(filepath.Dir(p.path))
-	}
+	os.RemoveAll(builtIn)
 	os.Exit(code)
 }
 

@@ -78,6 +78,17 @@ func (p Python) Decode(ctx context.Context, dir string) ([]Answer, error) {
 	return run[Answer](ctx, p, "decode", dir)
 }
 
+// Sample is one of the files that pydicom's own tests are made of, and what pydicom makes of it.
+type Sample struct {
+	Path, Name string // absolute, and as pydicom calls it
+	Answer
+}
+
+// Samples has pydicom decode its own test files that have pixels. [Values] reads from out what it found.
+func (p Python) Samples(ctx context.Context, out string) ([]Sample, error) {
+	return run[Sample](ctx, p, "samples", out)
+}
+
 // Time has every peer decode every file that many times, taking turns.
 func (p Python) Time(ctx context.Context, repeats int, files ...string) ([]Timing, error) {
 	return run[Timing](ctx, p, append([]string{"time", fmt.Sprint(repeats)}, files...)...)

@@ -4,10 +4,12 @@ people's decoders.
     peers.py encode NATIVE_DIR OUT_DIR [ARC.ENCODER...]
                                           every *.dcm of NATIVE_DIR in every syntax that takes it, or in these
     peers.py decode DIR                   every *.dcm of DIR by every peer: DIR/NAME.PEER.i32, gray values as int32
+    peers.py samples OUT                  the same for pydicom's own test files with pixels: OUT/NUMBER.pydicom.i32
     peers.py time REPEATS FILE...         seconds of each peer for each file, interleaved, as JSON lines
     peers.py versions
 
-encode prints one JSON line a file: file, base, syntax, encoder. decode prints one a peer: file, peer, error or "".
+encode prints one JSON line a file: file, base, syntax, encoder. decode prints one a peer: file, peer, error or "". samples prints
+one a file: path, name, file (NUMBER.dcm), peer, error or "".
 """
 import contextlib
 import io
@@ -21,7 +23,7 @@ import time
 import numpy as np
 import pydicom
 from pydicom.encaps import encapsulate
-from pydicom.pixels import get_decoder
+from pydicom.pixels import apply_color_lut, get_decoder
 from pydicom.uid import UID
 
 RLE = "1.2.840.10008.1.2.5"
@@ -47,8 +49,9 @@ def pydicom_encoder(syntax, **options):
 def code_stream(syntax, encode, photometric=None):
     """Frames that imagecodecs encodes, put into the file as they are."""
     def run(_, target, ds):
-        frame = encode(ds.pixel_array)
-        ds.PixelData = encapsulate([frame])
+        array = ds.pixel_array
+        frames = array if ds.get("NumberOfFrames", 1) > 1 else [array]
+        ds.PixelData = encapsulate([encode(frame) for frame in frames])
         ds["PixelData"].VR = "OB"
         ds["PixelData"].is_undefined_length = True
         ds.PhotometricInterpretation = photometric or ds.PhotometricInterpretation
@@ -71,6 +74,8 @@ GRAY = lambda d: d.SamplesPerPixel == 1
 UNSIGNED = lambda d: d.PixelRepresentation == 0
 WORD = lambda d: d.PixelRepresentation == 0 and d.BitsStored == d.BitsAllocated
 ANY = lambda d: True
+
+LOSSLESS = ("5", "57", "70", "80", "90", "201", "202")  # the arcs that a palette's indices can take
 
 # syntax, encoder, which images, how. The last arc names a syntax.
 ENCODERS = [
@@ -108,7 +113,7 @@ def encode(native, out, *only):
             if only and arc not in only:
                 continue
             ds = pydicom.dcmread(source)
-            if not takes(ds):
+            if not takes(ds) or ds.PhotometricInterpretation == "PALETTE COLOR" and arc.partition(".")[0] not in LOSSLESS:
                 continue
             name = f"{source.stem}.{arc}"
             line = {"file": name + ".dcm", "base": source.stem, "syntax": syntax, "encoder": encoder, "error": ""}
@@ -120,8 +125,10 @@ def encode(native, out, *only):
             print(json.dumps(line))
 
 
-def gray(array, photometric):
+def gray(array, photometric, ds):
     """Frame 0 as gray values, by the rule of package codec."""
+    if photometric == "PALETTE COLOR":
+        array, photometric = apply_color_lut(array, ds), "RGB"
     a = array.astype(np.int64)
     if photometric == "RGB":
         a = (299 * a[..., 0] + 587 * a[..., 1] + 114 * a[..., 2] + 500) // 1000
@@ -135,7 +142,7 @@ def by_pydicom(plugin):
         ds = pydicom.dcmread(path)
         array, meta = get_decoder(ds.file_meta.TransferSyntaxUID).as_array(
             ds, index=0, raw=True, decoding_plugin=plugin, apply_jls_sign_correction=True)
-        return array, meta["photometric_interpretation"]
+        return array, meta["photometric_interpretation"], ds
     return run
 
 
@@ -150,7 +157,7 @@ def by_dcmtk(path):
     tool(*DCMTK[arc])(path, native, None)
     ds = pydicom.dcmread(native)
     native.unlink()
-    return ds.pixel_array if ds.get("NumberOfFrames", 1) == 1 else ds.pixel_array[0], ds.PhotometricInterpretation
+    return ds.pixel_array if ds.get("NumberOfFrames", 1) == 1 else ds.pixel_array[0], ds.PhotometricInterpretation, ds
 
 
 PEERS = {"pylibjpeg": by_pydicom("pylibjpeg"), "gdcm": by_pydicom("gdcm"), "dcmtk": by_dcmtk}
@@ -162,11 +169,30 @@ def decode(folder):
             line = {"file": path.name, "peer": peer, "error": ""}
             try:
                 with contextlib.redirect_stderr(io.StringIO()):
-                    array, photometric = how(path)
-                gray(array, photometric).tofile(path.with_suffix(f".{peer}.i32"))
+                    array, photometric, ds = how(path)
+                gray(array, photometric, ds).tofile(path.with_suffix(f".{peer}.i32"))
             except Exception as e:
                 line["error"] = f"{e}".strip()[:200] or type(e).__name__
             print(json.dumps(line))
+
+
+def samples(out):
+    """pydicom on the files that its own tests are made of: the first frame, a palette as the luma of its colours."""
+    root = pathlib.Path(pydicom.__file__).parent / "data" / "test_files"
+    for number, path in enumerate(sorted(p for p in root.rglob("*") if p.is_file())):
+        try:
+            ds = pydicom.dcmread(path)
+            if not ds.get("Rows") or not any(k in ds for k in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
+                continue
+        except Exception:  # no DICOM file
+            continue
+        line = {"path": str(path), "name": str(path.relative_to(root)), "file": f"{number}.dcm", "peer": "pydicom", "error": ""}
+        try:
+            array, meta = get_decoder(ds.file_meta.TransferSyntaxUID).as_array(ds, index=0, raw=True, apply_jls_sign_correction=True)
+            gray(array, meta["photometric_interpretation"], ds).tofile(pathlib.Path(out) / f"{number}.pydicom.i32")
+        except Exception as e:
+            line["error"] = f"{e}".strip()[:200] or type(e).__name__
+        print(json.dumps(line))
 
 
 def times(repeats, paths):
@@ -191,4 +217,4 @@ def versions():
                       "imagecodecs": imagecodecs.__version__, "dcmtk": re.search(r"v([\d.]+)", first)[1]}))
 
 
-{"encode": encode, "decode": decode, "versions": versions, "time": lambda n, *paths: times(n, paths)}[sys.argv[1]](*sys.argv[2:])
+{"encode": encode, "decode": decode, "samples": samples, "versions": versions, "time": lambda n, *paths: times(n, paths)}[sys.argv[1]](*sys.argv[2:])

@@ -44,6 +44,7 @@ func corpus(t *testing.T) *Corpus {
 func TestCorpus_DecodesAsItsSourceAndAsEveryPeer(t *testing.T) {
 	c := corpus(t)
 	syntaxes := map[string]int{}
+	bases := map[string]int{}
 	agreed := map[string]int{}
 	for _, r := range c.Results {
 		if r.Error != "" {
@@ -57,6 +58,7 @@ func TestCorpus_DecodesAsItsSourceAndAsEveryPeer(t *testing.T) {
 			continue
 		}
 		syntaxes[r.Syntax]++
+		bases[r.Base+r.Arc()]++
 		// Lossless means the native pixels; colour became luma, of colours that a reversible transform restores.
 		if tolerance, lossless := r.Lossless(); lossless && r.FromBase > tolerance {
 			t.Errorf("%s: differs from its source by %d", r.File.File, r.FromBase)
@@ -74,6 +76,13 @@ func TestCorpus_DecodesAsItsSourceAndAsEveryPeer(t *testing.T) {
 	for _, arc := range []string{"5", "4.50", "4.51", "4.57", "4.70", "4.80", "4.81", "4.90", "4.91", "4.201", "4.202", "4.203"} {
 		if syntaxes["1.2.840.10008.1.2."+arc] == 0 {
 			t.Errorf("no image of transfer syntax %s", arc)
+		}
+	}
+	for _, base := range []string{"palette-8", "frames-16"} {
+		for _, arc := range []string{".5", ".57", ".70", ".80", ".90", ".201", ".202"} {
+			if bases[base+arc] == 0 {
+				t.Errorf("no image %s in %s", base, arc)
+			}
 		}
 	}
 	for _, peer := range Names {

@@ -14,8 +14,10 @@ import (
 	"sync"
 
 	"github.com/mvmae/mvmae/dicom"
+	"github.com/mvmae/mvmae/dicom/codec"
 	"github.com/mvmae/mvmae/internal/hint"
 	"github.com/mvmae/mvmae/model"
+	"github.com/suyashkumar/dicom/pkg/tag"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -28,7 +30,9 @@ type Config struct {
 	Seed    uint64 // of the world: the same seed begins with the same patients whatever the number of studies
 	Size    int    // side of the images, pixels; 0 means DefaultSize
 	Out     string // folder to make
-	Workers int    // 0 means one for each core; the result does not depend on it
+	// Compress stores the images in RLE Lossless, not natively.
+	Compress bool
+	Workers  int // 0 means one for each core; the result does not depend on it
 }
 
 // Limits of Config.Size.
@@ -165,7 +169,7 @@ func writeStudies(ctx context.Context, cfg Config, dir string, studies []*Study,
 		g.Go(func() error {
 			pictures, details := newRenderer(cfg.Size), newRenderer(contrastSize)
 			for i := range work {
-				if err := studies[i].write(dir, pictures); err != nil {
+				if err := studies[i].write(dir, pictures, cfg.Compress); err != nil {
 					return err
 				}
 				rows[i] = studies[i].truth(details)
@@ -183,7 +187,7 @@ func writeStudies(ctx context.Context, cfg Config, dir string, studies []*Study,
 }
 
 // write makes the study's files.
-func (s *Study) write(dir string, r *renderer) error {
+func (s *Study) write(dir string, r *renderer, compress bool) error {
 	folder := filepath.Join(dir, "dicom", s.Patient.ID, "V"+strconv.Itoa(s.Visit+1))
 	if err := os.MkdirAll(folder, 0o777); err != nil {
 		return fmt.Errorf("make phantom: %w", err)
@@ -191,7 +195,11 @@ func (s *Study) write(dir string, r *renderer) error {
 	for i := range s.Views {
 		var file bytes.Buffer
 		pixels := s.render(r, &s.Views[i])
-		if err := dicom.Write(&file, dicom.ExplicitVRLittleEndian, s.object(i, r.size, pixels)); err != nil {
+		syntax, data := dicom.ExplicitVRLittleEndian, dicom.Element{Tag: tag.PixelData, VR: "OW", Value: pixels}
+		if compress {
+			syntax, data = dicom.RLELossless, dicom.Element{Tag: tag.PixelData, VR: "OB", Value: codec.EncodeRLE(pixels, r.size)}
+		}
+		if err := dicom.Write(&file, syntax, append(s.object(i, r.size), data)); err != nil {
 			return fmt.Errorf("make phantom: view %d of visit %d of %s: %w", i+1, s.Visit+1, s.Patient.ID, err)
 		}
 		if err := os.WriteFile(filepath.Join(folder, strconv.Itoa(i+1)+".dcm"), file.Bytes(), 0o666); err != nil {

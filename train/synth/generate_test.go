@@ -123,6 +123,37 @@ func TestGenerate_TablesTellTheTruth(t *testing.T) {
 	}
 }
 
+func TestGenerate_CompressedIsTheSamePicture(t *testing.T) {
+	native, compressed := filepath.Join(t.TempDir(), "native"), filepath.Join(t.TempDir(), "compressed")
+	generate(t, Config{Studies: 2, Seed: 6, Size: 300, Out: native})
+	generate(t, Config{Studies: 2, Seed: 6, Size: 300, Out: compressed, Compress: true})
+	files, err := filepath.Glob(filepath.Join(native, "dicom", "*", "*", "*.dcm"))
+	if err != nil || len(files) < 2 {
+		t.Fatalf("%d files, %v", len(files), err)
+	}
+	read := func(name string) *cxr.Image {
+		data, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		img, err := cxr.FromDICOM(data, cxr.Mimic, dicom.DefaultLimits())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return img
+	}
+	for _, name := range files {
+		want, got := read(name), read(filepath.Join(compressed, strings.TrimPrefix(name, native)))
+		if got.TransferSyntaxUID != dicom.RLELossless {
+			t.Errorf("%s: transfer syntax %s", name, got.TransferSyntaxUID)
+		}
+		got.TransferSyntaxUID = want.TransferSyntaxUID
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s (-native +compressed)\n%.500s", name, diff)
+		}
+	}
+}
+
 func TestGenerate_FilesAreReadAsTheyWereMeant(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "phantom")
 	generate(t, Config{Studies: 30, Seed: 9, Size: 64, Out: out})
@@ -163,7 +194,7 @@ func TestObject_TagsParseBack(t *testing.T) {
 	s.Views[1].inverted, s.Views[1].coded = true, true
 	pixels := RenderView(s, 1, 64)
 	var file strings.Builder
-	if err := dicom.Write(&file, dicom.ExplicitVRLittleEndian, s.object(1, 64, pixels)); err != nil {
+	if err := dicom.Write(&file, dicom.ExplicitVRLittleEndian, append(s.object(1, 64), dicom.Element{Tag: tag.PixelData, VR: "OW", Value: pixels})); err != nil {
 		t.Fatal(err)
 	}
 	f, err := dicom.Parse([]byte(file.String()), dicom.DefaultLimits())

@@ -2,7 +2,6 @@ package synth
 
 import (
 	"crypto/sha256"
-	"encoding/binary"
 	"fmt"
 	"math/big"
 	"strconv"
@@ -28,15 +27,10 @@ func (s *Study) uid(kind string, n int) string {
 	return "2.25." + new(big.Int).SetBytes(sum[:16]).String()
 }
 
-// object is view i as a Digital X-Ray image (PS3.3 A.26), size x size pixels.
-func (s *Study) object(i, size int, pixels []uint16) []dicom.Element {
+// object is view i as a Digital X-Ray image (PS3.3 A.26), size x size pixels, but for the pixels.
+func (s *Study) object(i, size int) []dicom.Element {
 	elems := append(s.patientElements(), s.imageElements(i, size)...)
-	elems = append(elems, s.viewElements(&s.Views[i])...)
-	raw := make([]byte, 0, 2*len(pixels))
-	for _, p := range pixels {
-		raw = binary.LittleEndian.AppendUint16(raw, p)
-	}
-	return append(elems, dicom.Element{Tag: tag.PixelData, VR: "OW", Value: raw})
+	return append(elems, s.viewElements(&s.Views[i])...)
 }
 
 // patientElements are the Patient, General Study and Equipment modules.

@@ -43,8 +43,11 @@ func (p *Pool) plane(ctx context.Context, frame []byte, px *dicom.Pixels, reduce
 	}
 	native.Rows, native.Columns, native.Data = m.Rows, m.Columns, m.Data
 	if LibraryFor(px.TransferSyntaxUID) == OpenJPEG {
-		// The code stream knows whether its samples have a sign, and the colour transform is undone (PS3.5 8.2.4).
-		native.Signed = m.Signed
+		// The colour transform is undone (PS3.5 8.2.4). The header and the code stream should agree on the sign, too. Where they do
+		// not, the words are what the header says, as pydicom and GDCM have it, and no average of such samples means anything.
+		if m.Reduced > 0 && m.Signed != px.Signed {
+			return p.plane(ctx, frame, px, 0)
+		}
 		switch px.Photometric {
 		case "YBR_RCT", "YBR_ICT":
 			native.Photometric = "RGB"
@@ -53,9 +56,13 @@ func (p *Pool) plane(ctx context.Context, frame []byte, px *dicom.Pixels, reduce
 	if native.Photometric == "YBR_FULL_422" { // a code stream of whole components, as its header said
 		native.Photometric = "YBR_FULL"
 	}
+	if m.Reduced > 0 {
+		// Sharp edges overshoot in a low band. Where whole words were coded the stored bits would cut them off the wrong way.
+		native.BitsStored, native.HighBit = m.Bits, m.Bits-1
+	}
 	plane, err := codec.Native(native)
 	if err == nil && m.Reduced > 0 {
-		plane.Reduced, plane.FullRows, plane.FullColumns = m.Reduced, px.Rows, px.Columns
+		plane.Reduced, plane.FullRows, plane.FullColumns, plane.Irreversible = m.Reduced, px.Rows, px.Columns, m.Irreversible
 	}
 	return plane, err
 }

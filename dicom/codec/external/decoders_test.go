@@ -38,6 +38,32 @@ func TestDecoders_LeaveOutLevelsOnlyWhenAsked(t *testing.T) {
 	}
 }
 
+// Words that are negative to the header and large to the code stream have no mean: such an image is decoded fully, and as
+// the header says.
+func TestDecoders_HeaderDecidesTheSign(t *testing.T) {
+	p := pool(t, Options{})
+	px := &dicom.Pixels{TransferSyntaxUID: dicom.JPEG2000Lossless, Rows: 24, Columns: 20, Frames: 1, SamplesPerPixel: 1, BitsAllocated: 16,
+		BitsStored: 16, HighBit: 15, Photometric: "MONOCHROME2", Fragments: [][]byte{jpeg2000(t).Data}}
+	want, err := p.Decoders(t.Context()).Decode(px)
+	if err != nil {
+		t.Fatal(err)
+	}
+	px.Signed = true
+	got, err := p.Decoders(t.Context()).DecodeReduced(px, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Reduced != 0 || !got.Signed() {
+		t.Fatalf("%d levels left out, signed %t", got.Reduced, got.Signed())
+	}
+	values := got.Values()
+	for i, v := range want.Values() {
+		if int32(int16(v)) != values[i] {
+			t.Fatalf("pixel %d: %d, the words say %d", i, values[i], int16(v))
+		}
+	}
+}
+
 func TestDecoders_OfNoPoolAreNone(t *testing.T) {
 	var p *Pool
 	if d := p.Decoders(t.Context()); len(d) != 0 {

@@ -23,6 +23,10 @@ const (
 	samplesPerSecond = 1 << 20
 )
 
+// hugePages is the whole environment of a process. It asks glibc for huge pages: an image is new memory, and of the
+// 120 ms of processor time that 7.5 million samples of lossless HTJ2K took, 40 went into 21,000 page faults.
+var hugePages = []string{"GLIBC_TUNABLES=glibc.malloc.hugetlb=1"}
+
 // Options is how a pool works. The zero value of a field means its default.
 type Options struct {
 	// Program is the path of mvmae-codec. Default: what [Find] finds.
@@ -124,7 +128,7 @@ func (p *Pool) run(ctx context.Context, r Request) (*Image, error) {
 		}
 	}
 	cmd := exec.CommandContext(ctx, path)
-	cmd.Env, cmd.Dir, cmd.WaitDelay = []string{}, "/", time.Second
+	cmd.Env, cmd.Dir, cmd.WaitDelay = hugePages, "/", time.Second
 	said := &head{}
 	cmd.Stderr = said
 	in, err := cmd.StdinPipe()

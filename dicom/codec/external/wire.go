@@ -32,6 +32,7 @@ type Image struct {
 	Bits          int  // of precision, as the code stream says
 	Signed        bool // as the code stream says
 	Reduced       int  // resolution levels left out: 0 to Request.Reduce
+	Irreversible  bool // by the 9/7 transform
 	// Data holds the samples by pixel: a byte each up to 8 bits, else a little-endian word. [Rows*Columns*Samples]
 	Data []byte
 }
@@ -43,7 +44,7 @@ const (
 	maxText   = 400
 )
 
-var magic = [4]byte{'M', 'V', 'C', '1'}
+var magic = [4]byte{'M', 'V', 'C', '2'}
 
 // requestHeader goes before the code stream, answerHeader before pixels or the text of an error: little-endian.
 type requestHeader struct {
@@ -60,7 +61,7 @@ type answerHeader struct {
 	Code                   [32]byte // dicom.Code, padded with zeros; all zeros for an image
 	Rows, Columns          uint32
 	Samples, Bits, Reduced uint8
-	Signed                 uint8
+	Signed, Irreversible   bool
 	Length                 uint32
 }
 
@@ -106,10 +107,7 @@ func ReadRequest(from io.Reader) (r Request, length int, err error) {
 // Write sends the image.
 func (m *Image) Write(w io.Writer) error {
 	h := answerHeader{Magic: magic, Rows: uint32(m.Rows), Columns: uint32(m.Columns), Samples: uint8(m.Samples), Bits: uint8(m.Bits),
-		Reduced: uint8(m.Reduced), Length: uint32(len(m.Data))}
-	if m.Signed {
-		h.Signed = 1
-	}
+		Reduced: uint8(m.Reduced), Signed: m.Signed, Irreversible: m.Irreversible, Length: uint32(len(m.Data))}
 	if err := binary.Write(w, binary.LittleEndian, h); err != nil {
 		return err
 	}
@@ -146,7 +144,7 @@ func readAnswer(from io.Reader, r Request) (*Image, error) {
 		return nil, &dicom.Error{Code: known(code), Detail: printable(text)}
 	}
 	m := &Image{Rows: int(h.Rows), Columns: int(h.Columns), Samples: int(h.Samples), Bits: int(h.Bits), Reduced: int(h.Reduced),
-		Signed: h.Signed == 1}
+		Signed: h.Signed, Irreversible: h.Irreversible}
 	width := 1
 	if m.Bits > 8 {
 		width = 2

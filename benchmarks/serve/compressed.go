@@ -1,0 +1,146 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/mvmae/mvmae/benchmarks/paired"
+	"github.com/mvmae/mvmae/dicom"
+	"github.com/mvmae/mvmae/dicom/codec/external"
+	"github.com/mvmae/mvmae/dicom/cxr"
+	"github.com/mvmae/mvmae/internal/codecprog"
+	"github.com/mvmae/mvmae/test/peers"
+)
+
+// Sides of the compressed studies' views.
+const compressedRows, compressedColumns = 3000, 2500
+
+// compressed are the encodings to measure, as package peers names them: one of every decoder.
+var compressed = []string{"5.pylibjpeg", "70.dcmcjpeg", "80.dcmcjpls", "90.pylibjpeg", "91.pylibjpeg", "201.openjph", "203.openjph"}
+
+// encoding is a study of two views in one transfer syntax.
+type encoding struct {
+	name  string
+	study []byte
+}
+
+// runCompressed measures the server with studies of two quiet phantoms, natively and in every encoding, by both recipes.
+func runCompressed(ctx context.Context, preset string, rounds int) error {
+	report := paired.NewReport("serve")
+	report.Variant = "compressed-" + preset
+	program, err := buildServer(ctx)
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "mvmae-serve")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	decoder, complete, err := codecprog.Build(dir)
+	if err == nil && !complete {
+		err = errors.New(`mvmae-codec lacks a library: run "make codecs"`)
+	}
+	if err != nil {
+		return err
+	}
+	if err := os.Setenv(external.ProgramEnv, decoder); err != nil {
+		return err
+	}
+	encodings, err := encodeStudies(ctx, dir)
+	if err != nil {
+		return err
+	}
+	report.Printf("%s, random weights; studies of two %dx%d 16-bit views with the noise of a real detector, one client, over loopback; %d rounds of %d studies.\n"+
+		"CPU is the server's and its decoders'.\n\n| recipe | transfer syntax | MB a study | studies/s | p50 ms | p95 ms | CPU ms a study | CPU less native |\n|---|---|---|---|---|---|---|---|\n",
+		preset, compressedRows, compressedColumns, rounds, studiesOf[1])
+	for _, recipe := range []cxr.Recipe{cxr.Mimic, cxr.Display} {
+		if err := measureCompressed(ctx, report, program, preset, recipe, rounds, encodings); err != nil {
+			return err
+		}
+	}
+	return report.Write()
+}
+
+// encodeStudies has the peers encode a frontal and a lateral view.
+func encodeStudies(ctx context.Context, dir string) ([]encoding, error) {
+	python, err := peers.Find()
+	if err != nil {
+		return nil, err
+	}
+	frontal, lateral := peers.Quiet(compressedRows, compressedColumns), peers.Quiet(compressedRows, compressedColumns)
+	lateral.Name, lateral.View = "lateral", 1
+	if err := peers.WriteBases(dir, []peers.Base{frontal, lateral}); err != nil {
+		return nil, err
+	}
+	files, err := python.Encode(ctx, dir, dir, compressed...)
+	if err != nil {
+		return nil, err
+	}
+	views := map[string][2]string{"native": {frontal.Name + ".dcm", lateral.Name + ".dcm"}}
+	for _, f := range files {
+		if f.Error != "" {
+			return nil, fmt.Errorf("%s: %s", f.File, f.Error)
+		}
+		name := strings.Split(dicom.SyntaxName(f.Syntax), ", ")[0] + " " + f.Arc()
+		pair := views[name]
+		pair[map[string]int{frontal.Name: 0, lateral.Name: 1}[f.Base]] = f.File
+		views[name] = pair
+	}
+	var encodings []encoding
+	for _, name := range slices.Sorted(maps.Keys(views)) {
+		pair := views[name]
+		var files [2][]byte
+		for i, file := range pair {
+			if files[i], err = os.ReadFile(filepath.Join(dir, file)); err != nil {
+				return nil, err
+			}
+		}
+		study, err := form(files[:]...)
+		if err != nil {
+			return nil, err
+		}
+		encodings = append(encodings, encoding{name, study})
+	}
+	return encodings, nil
+}
+
+// measureCompressed adds the rows of a recipe.
+func measureCompressed(ctx context.Context, report *paired.Report, program, preset string, recipe cxr.Recipe, rounds int, encodings []encoding) error {
+	if err := writeModel(preset, recipe); err != nil {
+		return err
+	}
+	s, err := start(ctx, program, "up", "--model", modelOf(preset, recipe), "--listen", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	defer s.stop()
+	var contenders []paired.Contender
+	for _, e := range encodings {
+		contenders = append(contenders, paired.Contender{Name: e.name, Round: func(ctx context.Context) (paired.Sample, error) {
+			return s.round(ctx, 1, e.study)
+		}})
+	}
+	samples, err := paired.Run(ctx, os.Stderr, rounds, contenders...)
+	if err != nil {
+		return err
+	}
+	report.Parts[recipe.String()] = samples
+	cpu := func(s paired.Sample) float64 { return 1000 / s.PerCPU() }
+	native := samples.Of("native", cpu).Median
+	for _, e := range encodings {
+		of := func(key string) float64 {
+			return samples.Of(e.name, func(s paired.Sample) float64 { return s.Extra[key] }).Median
+		}
+		used := samples.Of(e.name, cpu).Median
+		report.Printf("| %s | %s | %.1f | %v | %.0f | %.0f | %.0f | %.0f |\n", recipe, e.name, float64(len(e.study))/1e6,
+			samples.Of(e.name, paired.Sample.Rate), of("p50"), of("p95"), used, used-native)
+	}
+	return nil
+}
