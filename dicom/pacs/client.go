@@ -140,6 +140,17 @@ func (c *Client) context(sopClass, syntax string) (upper.Context, error) {
 	return upper.Context{}, fmt.Errorf("%s does not accept SOP class %s%s", c.node.AE, sopClass, word)
 }
 
+// Accepted returns the transfer syntaxes in which the peer takes a SOP class.
+func (c *Client) Accepted(sopClass string) []string {
+	var syntaxes []string
+	for id := 1; id < 256; id += 2 {
+		if k, ok := c.link.contexts[byte(id)]; ok && k.AbstractSyntax == sopClass {
+			syntaxes = append(syntaxes, k.TransferSyntaxes...)
+		}
+	}
+	return syntaxes
+}
+
 // Echo asks the peer whether it is there (C-ECHO). The association needs a [Proposal] for [Verification].
 func (c *Client) Echo(ctx context.Context) error {
 	return c.ask(ctx, &command{Field: cEchoRQ, SOPClass: Verification}, nil)
@@ -237,3 +248,6 @@ func (c *command) failure() error {
 
 // Close releases the association.
 func (c *Client) Close(ctx context.Context) error { return c.link.conn.Release(ctx) }
+
+// Abort ends the association in the middle of whatever it is at.
+func (c *Client) Abort(ctx context.Context) { c.link.conn.Abort(ctx) }

@@ -64,8 +64,8 @@ func (s *Server) count(f func(*Counts)) {
 
 // refuse logs and counts a refusal. why is whole words for whoever reads the log.
 func (s *Server) refuse(log *slog.Logger, r Refusal, why string) {
-	s.count(func(c *Counts) { c.Refused[r]++ })
 	log.Warn("refused", "code", string(r), "reason", why)
+	s.count(func(c *Counts) { c.Refused[r]++ })
 }
 
 // Serve answers the peers that connect to ln until ctx ends. Messages at hand are then answered, if Limits.Drain suffices, and the

@@ -209,6 +209,7 @@ func (c *Conn) failed(err error) event {
 
 // next reads an event, lets the table act on it, and turns whatever ends the association into an error.
 func (c *Conn) next(ctx context.Context, wait time.Duration) (event, error) {
+	before := c.state
 	e, why := c.read(ctx, wait)
 	switch e {
 	case evPData:
@@ -243,7 +244,7 @@ func (c *Conn) next(ctx context.Context, wait time.Duration) (event, error) {
 	case e == evInvalid:
 		err = why
 	case f.send == Abort:
-		err = breach("%s in %s", e, c.state)
+		err = breach("unexpected %s (%s in %s)", kindOf(e), e, before)
 	}
 	return e, err
 }

@@ -223,7 +223,7 @@ func TestReceive_BreachesAreNamedAndAborted(t *testing.T) {
 		{"fragment too short", append([]byte{4, 0, 0, 0, 0, 7}, 0, 0, 0, 1, 1, 3, 0), "a fragment of 1 bytes where 3 are left"},
 		{"stray bytes", append([]byte{4, 0, 0, 0, 0, 8}, 0, 0, 0, 2, 1, 3, 0, 0), "2 stray bytes after the fragments of a P-DATA-TF"},
 		{"even context", append([]byte{4, 0, 0, 0, 0, 6}, 0, 0, 0, 2, 2, 3), "presentation context 2: it must be odd"},
-		{"a second request", sample.encode(AssociateRQ), "Evt6 in Sta13"},
+		{"a second request", sample.encode(AssociateRQ), "unexpected A-ASSOCIATE-RQ (Evt6 in Sta6)"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -259,7 +259,7 @@ func TestDecodeAssociate_RefusesWhatDoesNotFit(t *testing.T) {
 	}{
 		{"short", good[:60], "A-ASSOCIATE-RQ of 60 bytes, the least is 68"},
 		{"version", change(func(b []byte) []byte { b[1] = 2; return b }), "A-ASSOCIATE-RQ without protocol version 1"},
-		{"item past the end", good[:len(good)-1], "an item of type 50 and 27 bytes where 26 are left"},
+		{"item past the end", good[:len(good)-1], "an item of type 50 and 21 bytes where 20 are left"},
 		{"stray", append(good[:len(good):len(good)], 1, 2, 3), "3 stray bytes after the items"},
 		{"no application context", good[:fixedBytes], "A-ASSOCIATE-RQ for another application context than DICOM's"},
 		{"context of two bytes", change(func(b []byte) []byte { return appendItem(b, itemContextRQ, []byte{1, 0}) }), "a presentation context of 2 bytes"},

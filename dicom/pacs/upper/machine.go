@@ -58,6 +58,16 @@ func eventOf(k Kind) event {
 	}[k]
 }
 
+// kindOf is the PDU of an event, 0 for one that is none.
+func kindOf(e event) Kind {
+	for k := AssociateRQ; k <= Abort; k++ {
+		if eventOf(k) == e {
+			return k
+		}
+	}
+	return 0
+}
+
 // action is an entry of table 9-10, explained by tables 9-6 to 9-9. Indications and confirmations are what the Conn's methods
 // return. The zero action is an empty cell: the event cannot be.
 type action byte
