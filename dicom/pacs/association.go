@@ -160,10 +160,10 @@ func (a *association) ended(ctx context.Context, err error) {
 		a.count(func(c *Counts) { c.Released++ })
 	case errors.As(err, &breach):
 		a.refuse(a.log, RefusedProtocol, breach.Detail)
-	case ctx.Err() != nil:
-		a.log.Info("association aborted, the server stops")
 	case errors.Is(err, upper.ErrIdle), errors.Is(err, context.DeadlineExceeded):
 		a.refuse(a.log, RefusedSlow, "the association was idle too long, or an object too slow")
+	case ctx.Err() != nil:
+		a.log.Info("association aborted, the server stops")
 	default:
 		a.log.Warn("association lost", "reason", err.Error())
 	}

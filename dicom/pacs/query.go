@@ -79,11 +79,8 @@ func (c *Client) Move(ctx context.Context, level Level, destination string, keys
 		}
 		done := Moved{int(m.Completed), int(m.Failed), int(m.Warning)}
 		if !pending(m.Status) {
-			err := m.end()
-			if m.Status == statusUnknownDestination {
-				err = hint.Wrap(err, "list AE title %s with its host and port among the applications that %s knows", destination, c.node.AE)
-			}
-			return done, err
+			// An unknown destination has a status of its own, A801, but Orthanc says C000.
+			return done, hint.Wrap(m.end(), "see that %s lists AE title %s with its host and port, and reaches it there", c.node.AE, destination)
 		}
 		if m.data != nil {
 			if err := m.data.discard(maxIdentifierBytes); err != nil {
@@ -92,8 +89,6 @@ func (c *Client) Move(ctx context.Context, level Level, destination string, keys
 		}
 	}
 }
-
-const statusUnknownDestination Status = 0xA801
 
 // begin sends the request of a query and returns the presentation context.
 func (c *Client) begin(ctx context.Context, cmd *command, keys []dicom.Element) (byte, error) {
