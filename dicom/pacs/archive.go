@@ -30,7 +30,8 @@ type Archive interface {
 	// not: Keep returns that error and leaves nothing behind.
 	Keep(ctx context.Context, o Object, part10 io.Reader) error
 
-	// Holds says whether Keep has returned nil for that object and it is still there. Storage commitment is answered by it.
+	// Holds says whether Keep has returned nil for that object and it is still there. Storage commitment is answered by it. The
+	// class is empty where who asks does not know it: a PACS need not tell when it is queried.
 	Holds(ctx context.Context, sopClassUID, sopInstanceUID string) (bool, error)
 
 	// Released is called when a peer has ended an association in order: it has sent all that it meant to send in it. After an

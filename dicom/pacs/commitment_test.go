@@ -135,9 +135,12 @@ func TestCommitment_RefusalsSayWhy(t *testing.T) {
 // Who did not ask for commitments is not the SCU of their reports.
 func TestCommitment_ReportsNobodyAskedForAreRefused(t *testing.T) {
 	s := start(t, pacs.Options{})
-	_, err := pacs.Dial(t.Context(), s.node, pacs.ClientOptions{}, pacs.Proposal{SOPClass: pacs.StorageCommitment, SCP: true})
+	c, err := pacs.Dial(t.Context(), s.node, pacs.ClientOptions{}, pacs.Proposal{SOPClass: pacs.StorageCommitment, SCP: true})
 	if err != nil {
 		t.Fatal(err)
+	}
+	if err := c.Close(t.Context()); err != nil {
+		t.Error(err)
 	}
 	s.stop()
 	if n := s.Counts().Refused[pacs.RefusedContext]; n != 1 {

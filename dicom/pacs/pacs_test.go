@@ -261,8 +261,8 @@ func TestServer_RefusesObjectsByStatus(t *testing.T) {
 func TestServer_AnObjectWithoutEndIsCutOff(t *testing.T) {
 	s := start(t, pacs.Options{Limits: pacs.Limits{ObjectBytes: 1 << 20}})
 	client := s.mustDial(t)
-	if err := client.Store(t.Context(), bytes.NewReader(object(t, "1.2.3.1", 64<<20))); err == nil {
-		t.Error("64 MiB were taken where 1 is the limit")
+	if err := client.Store(t.Context(), bytes.NewReader(object(t, "1.2.3.1", 8<<20))); err == nil {
+		t.Error("8 MiB were taken where 1 is the limit")
 	}
 	s.stop()
 	if diff := cmp.Diff(map[pacs.Refusal]int64{pacs.RefusedLarge: 1, pacs.RefusedProtocol: 1}, s.Counts().Refused); diff != "" {
