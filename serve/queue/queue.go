@@ -190,11 +190,14 @@ func (q *Queue) Announce(message []byte) error {
 	return q.conn.Publish(q.opts.Namespace+".event", message)
 }
 
-// Listen calls heard for each message that any server announces, this one too, until stop is called.
-func (q *Queue) Listen(heard func(message []byte)) (stop func(), err error) {
-	sub, err := q.conn.Subscribe(q.opts.Namespace+".event", func(m *nats.Msg) { heard(m.Data) })
-	if err != nil {
-		return nil, fmt.Errorf("listen to events: %w", err)
+// Listen calls heard for each message that any server announces, this one too, until the queue is closed.
+func (q *Queue) Listen(heard func(message []byte)) error {
+	_, err := q.conn.Subscribe(q.opts.Namespace+".event", func(m *nats.Msg) { heard(m.Data) })
+	if err == nil {
+		err = q.conn.FlushTimeout(startLimit) // what is announced from here on is heard
 	}
-	return func() { sub.Unsubscribe() }, nil
+	if err != nil {
+		return fmt.Errorf("listen to events: %w", err)
+	}
+	return nil
 }

@@ -128,11 +128,9 @@ func TestQueue_SurvivesItsProcess(t *testing.T) {
 func TestQueue_Announces(t *testing.T) {
 	q := open(t, t.TempDir())
 	heard := make(chan string, 1)
-	stop, err := q.Listen(func(m []byte) { heard <- string(m) })
-	if err != nil {
+	if err := q.Listen(func(m []byte) { heard <- string(m) }); err != nil {
 		t.Fatal(err)
 	}
-	defer stop()
 	if err := q.Announce([]byte("done")); err != nil {
 		t.Fatal(err)
 	}

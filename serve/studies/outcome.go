@@ -47,12 +47,18 @@ func (s *Store) Outcome(uid, version string) (*Outcome, error) {
 	return o, err
 }
 
-// Reopen takes a dead letter's outcome back, so that the version can be tried again, and forgets the attempts. Any other
-// outcome is left as it is, with ErrGone.
+// Reopen takes a dead letter's outcome back, so that the version can be tried again, and forgets the attempts and who was told
+// of it. Any other outcome is left as it is, with ErrGone.
 func (s *Store) Reopen(uid, version string) error {
 	return s.bury(uid, version, func(folder string, o *Outcome) error {
-		if err := os.Remove(filepath.Join(folder, version+attemptsExt)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
+		names := []string{attemptsExt}
+		for _, sink := range s.opts.Sinks {
+			names = append(names, sentMark+sink)
+		}
+		for _, name := range names {
+			if err := os.Remove(filepath.Join(folder, version+name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
 		}
 		return os.Remove(filepath.Join(folder, version+outcomeExt))
 	})
@@ -129,25 +135,24 @@ func (s *Store) Unsent(o *Outcome) (sinks []string) {
 	return sinks
 }
 
-// Attempt is a line of the journal of attempts.
-type Attempt struct {
+// attempt is a line of the journal of attempts.
+type attempt struct {
 	At     time.Time `json:"at"`
 	Server string    `json:"server"`
-	Event  string    `json:"event"` // began, failed or released
+	Event  string    `json:"event"`
 	Reason string    `json:"reason,omitempty"`
 }
 
-// The events of an Attempt.
+// The events of the journal of attempts.
 const (
-	Began    = "began"
-	Failed   = "failed"
-	Released = "released" // given back by a server that was told to stop: not an attempt
+	Began  = "began"
+	Failed = "failed"
 )
 
 // Note adds a line to the journal of a version. It outlives the process, though not the machine's loss of power, which is no
 // study's fault: a study that ends the process that works on it is found out by its attempts.
-func (s *Store) Note(uid, version string, a Attempt) error {
-	data, err := json.Marshal(a)
+func (s *Store) Note(uid, version, event, server, reason string) error {
+	data, err := json.Marshal(attempt{time.Now().UTC(), server, event, reason})
 	if err != nil {
 		return err
 	}
@@ -162,7 +167,7 @@ func (s *Store) Note(uid, version string, a Attempt) error {
 	return errors.Join(diskError(err), f.Close())
 }
 
-// Attempts returns how often work on a version began and was not given back, and the reason of the last failure.
+// Attempts returns how often work on a version began, and the reason of the last failure.
 func (s *Store) Attempts(uid, version string) (n int, reason string, err error) {
 	data, err := os.ReadFile(filepath.Join(s.folder(uid), version+attemptsExt))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -172,15 +177,13 @@ func (s *Store) Attempts(uid, version string) (n int, reason string, err error) 
 		return 0, "", err
 	}
 	for line := range bytes.Lines(data) {
-		var a Attempt
+		var a attempt
 		if json.Unmarshal(line, &a) != nil {
 			continue // cut off by a crash
 		}
 		switch a.Event {
 		case Began:
 			n++
-		case Released:
-			n--
 		case Failed:
 			reason = a.Reason
 		}

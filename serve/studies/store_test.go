@@ -239,8 +239,8 @@ func TestStore_DeadLetters(t *testing.T) {
 	s := open(t, t.TempDir(), Options{Sinks: []string{"hook"}})
 	keep(t, s, servetest.Object{Study: "1.2"})
 	version := study(t, s, "1.2").Version()
-	for _, a := range []Attempt{{Event: Began}, {Event: Failed, Reason: "out of paper"}, {Event: Began}, {Event: Released}, {Event: Began}} {
-		if err := s.Note("1.2", version, a); err != nil {
+	for _, a := range [][2]string{{Began}, {Failed, "out of paper"}, {Began}} {
+		if err := s.Note("1.2", version, a[0], "here", a[1]); err != nil {
 			t.Fatal(err)
 		}
 	}
