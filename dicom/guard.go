@@ -34,12 +34,13 @@ type encoding struct {
 
 // layout is what the guard found in a file.
 type layout struct {
-	syntax string
-	enc    encoding
-	header []byte // the top-level elements to parse, joined: a part of the data set, encoded as enc says
-	pixels []byte // the value of the top-level PixelData, the first item of it if it is encapsulated
-	vr     string // and its VR
-	found  bool   // whether there is a PixelData
+	syntax  string
+	dataset int // where the data set begins in the file
+	enc     encoding
+	header  []byte // the top-level elements to parse, joined: a part of the data set, encoded as enc says
+	pixels  []byte // the value of the top-level PixelData, the first item of it if it is encapsulated
+	vr      string // and its VR
+	found   bool   // whether there is a PixelData
 
 	encapsulated bool
 	fragments    [][]byte // the other items
@@ -47,8 +48,8 @@ type layout struct {
 	lengths      []byte   // ExtendedOffsetTableLengths
 }
 
-// inspect walks data before anything else reads it.
-func inspect(data []byte, lim Limits) (*layout, error) {
+// inspect walks data before anything else reads it. With an error of the data set comes what was found before it.
+func inspect(data []byte, lim Limits, inflate func(deflated []byte, limit int) ([]byte, error)) (*layout, error) {
 	if len(data) > lim.MaxBytes {
 		return nil, refuse(CodeTooLarge, "the file has %d bytes, the limit is %d", len(data), lim.MaxBytes)
 	}
@@ -58,7 +59,7 @@ func inspect(data []byte, lim Limits) (*layout, error) {
 		return nil, err
 	}
 	syntax := meta.TransferSyntaxUID
-	lay := &layout{syntax: syntax, enc: encoding{order: binary.LittleEndian}}
+	lay := &layout{syntax: syntax, enc: encoding{order: binary.LittleEndian}, dataset: pos}
 	switch syntax {
 	case ExplicitVRLittleEndian:
 	case ImplicitVRLittleEndian:
@@ -144,6 +145,7 @@ func (g *guard) dataset(lay *layout, pos int) error {
 	for pos < len(g.data) {
 		h, err := g.head(pos, len(g.data), lay.enc)
 		if err != nil {
+			lay.found = h.tag == tag.PixelData
 			return err
 		}
 		if h.tag == tag.PixelData {
@@ -216,6 +218,7 @@ type head struct {
 
 func (h head) delimits(t tag.Tag) bool { return h.tag == t && h.length == 0 && !h.undefined }
 
+// head reads tag, VR and length of an element. It returns them too with the error that says that the value is cut off.
 func (g *guard) head(pos, end int, enc encoding) (head, error) {
 	if g.count++; g.count > g.lim.MaxElements {
 		return head{}, refuse(CodeTooLarge, "more than %d elements", g.lim.MaxElements)
@@ -246,7 +249,7 @@ func (g *guard) head(pos, end int, enc encoding) (head, error) {
 	h.undefined = length == undefinedLength
 	if !h.undefined {
 		if int64(length) > int64(end-h.value) {
-			return head{}, g.short(end, "element "+h.tag.String())
+			return h, g.short(end, "element "+h.tag.String())
 		}
 		h.length = int(length)
 	}

@@ -25,7 +25,7 @@ type File struct {
 // of type [*Error].
 func Parse(data []byte, lim Limits) (*File, error) {
 	lim = lim.withDefaults()
-	lay, err := inspect(data, lim)
+	lay, err := inspect(data, lim, inflate)
 	if err != nil {
 		return nil, err
 	}

@@ -22,6 +22,7 @@ type UpCmd struct {
 	Insecure bool   `help:"Accept callers from other machines, without asking who they are."`
 	Device   string `default:"cpu" enum:"cpu,cuda,auto" help:"Where the model runs: cpu, cuda or auto."`
 	accepted `embed:""`
+	keeping  `embed:"" group:"Studies that are kept"`
 	Check    bool `help:"Open the model and the address as up would, and leave."`
 
 	MaxRequestMiB int64         `name:"max-request-mib" default:"512" help:"Size of a request, and of what a zip inflates to."`
@@ -62,9 +63,16 @@ func (c *UpCmd) Run(ctx context.Context, out *cli.Output) error {
 		defer engine.Close()
 		return c.announce(out, ln, engine)
 	}
+	durable, err := c.keeping.open(ctx, c.MaxFileMiB<<20)
+	if err != nil {
+		return err
+	}
+	if durable != nil {
+		defer durable.Close()
+	}
 	server := serve.NewServer(serve.ServerOptions{
 		Limits:  serve.Limits{RequestBytes: c.MaxRequestMiB << 20, FileBytes: c.MaxFileMiB << 20, Files: c.MaxFiles},
-		Studies: c.MaxStudies, ReadTimeout: c.ReadTimeout, DrainDelay: c.DrainDelay,
+		Studies: c.MaxStudies, ReadTimeout: c.ReadTimeout, DrainDelay: c.DrainDelay, Durable: durable,
 	})
 	// The server answers while the model is loaded, /readyz with 503, so that whoever watches it sees that it lives.
 	slog.Info("listening", "address", ln.Addr().String())
@@ -82,6 +90,14 @@ func (c *UpCmd) Run(ctx context.Context, out *cli.Output) error {
 	if err := c.announce(out, ln, engine); err != nil {
 		stop()
 		return errors.Join(err, serving.Wait())
+	}
+	if durable != nil { // it works on while the server drains, then finishes what is at hand
+		working, rest := context.WithCancel(context.WithoutCancel(ctx))
+		var work errgroup.Group
+		work.Go(func() error { defer stop(); return durable.Run(working, engine) })
+		err = serving.Wait()
+		rest()
+		return errors.Join(err, work.Wait())
 	}
 	return serving.Wait()
 }
@@ -121,5 +137,5 @@ func (c *UpCmd) validate() error {
 			errs = append(errs, errors.New(f.flag+" is too small"))
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, c.keeping.validate())...)
 }

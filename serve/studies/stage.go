@@ -1,0 +1,205 @@
+package studies
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/mvmae/mvmae/dicom"
+)
+
+// The errors of Stage and Commit that callers branch on, beside ErrMisplaced and those of package dicom.
+var (
+	ErrFull     = errors.New("the disk is too full to take in more")
+	ErrTooLarge = errors.New("the object is too large")
+)
+
+// Staged is an object on disk that is not yet part of its study. Whoever staged it commits or discards it.
+type Staged struct {
+	Object
+	// Duplicate says, after Commit, that the same object was there already.
+	Duplicate bool
+	temp      string
+}
+
+// Stage writes an arriving Part 10 file to disk, synced, while it arrives; memory does not grow with it. What it is, is known
+// from its beginning on: begun, which may be nil, is told as soon as that is read. An error of r is returned as it is.
+// Errors that wrap ErrFull, ErrTooLarge, ErrMisplaced or a [*dicom.Error] say why the object is not taken in.
+func (s *Store) Stage(ctx context.Context, r io.Reader, from Source, begun func(*Object)) (*Staged, error) {
+	if err := s.room(); err != nil {
+		return nil, err
+	}
+	head, p, err := readHead(r)
+	if err != nil {
+		return nil, err
+	}
+	o, err := describe(p)
+	if err != nil {
+		return nil, err
+	}
+	o.Source = from
+	if begun != nil {
+		begun(o)
+	}
+	f, err := os.CreateTemp(filepath.Join(s.dir, incomingDir), "object-")
+	if err != nil {
+		return nil, diskError(err)
+	}
+	d := newDigester(p)
+	size, err := s.receive(ctx, f, d, head, r)
+	if err == nil {
+		err = diskError(f.Sync())
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		os.Remove(f.Name())
+		return nil, err
+	}
+	o.Size, o.Digest = size, d.digest()
+	return &Staged{Object: *o, temp: f.Name()}, nil
+}
+
+// receive copies what follows head as it comes.
+func (s *Store) receive(ctx context.Context, f *os.File, d *digester, head []byte, r io.Reader) (int64, error) {
+	both := writerFunc(func(b []byte) (int, error) {
+		if ctx.Err() != nil {
+			return 0, context.Cause(ctx)
+		}
+		d.Write(b)
+		n, err := f.Write(b)
+		return n, diskError(err)
+	})
+	if _, err := both(head); err != nil {
+		return 0, err
+	}
+	n, err := copyBuffered(both, io.LimitReader(r, s.opts.MaxBytes+1-int64(len(head))))
+	size := n + int64(len(head))
+	if err == nil && size > s.opts.MaxBytes {
+		err = fmt.Errorf("%w: it has more than %d bytes", ErrTooLarge, s.opts.MaxBytes)
+	}
+	return size, err
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(b []byte) (int, error) { return f(b) }
+
+// diskError says in our words that a disk, a quota or a file size limit is exhausted.
+func diskError(err error) error {
+	for _, full := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG} {
+		if errors.Is(err, full) {
+			return fmt.Errorf("%w: %w", ErrFull, err)
+		}
+	}
+	return err
+}
+
+// room says whether the disk is below the high watermark.
+func (s *Store) room() error {
+	total, free, err := s.opts.Disk()
+	if err != nil {
+		return fmt.Errorf("ask for free space: %w", err)
+	}
+	if used := percentUsed(total, free); used > float64(s.opts.High) {
+		return fmt.Errorf("%w: %.1f %% of it is used, the limit is %d %%", ErrFull, used, s.opts.High)
+	}
+	return nil
+}
+
+func percentUsed(total, free uint64) float64 { return 100 * (1 - float64(free)/float64(max(total, 1))) }
+
+// Discard throws a staged object away.
+func (st *Staged) Discard() { os.Remove(st.temp) }
+
+// Commit makes staged objects, of any studies, durable and part of their studies. It returns nil only when all are on disk
+// and synced with their folders. After an error some may be, and none is left staged.
+func (s *Store) Commit(staged ...*Staged) error {
+	var errs []error
+	for len(staged) > 0 {
+		uid := staged[0].StudyInstanceUID
+		var together []*Staged
+		staged = slices.DeleteFunc(slices.Clone(staged), func(st *Staged) bool {
+			if st.StudyInstanceUID == uid {
+				together = append(together, st)
+				return true
+			}
+			return false
+		})
+		errs = append(errs, s.commit(uid, together))
+	}
+	return errors.Join(errs...)
+}
+
+func (s *Store) commit(uid string, staged []*Staged) error {
+	defer func() {
+		for _, st := range staged {
+			st.Discard() // without effect on one that was moved
+		}
+	}()
+	e := s.locked(uid)
+	defer e.mu.Unlock()
+	folder := s.folder(uid)
+	err := s.place(folder, staged)
+	if errors.Is(err, fs.ErrNotExist) { // another server removed the study in this moment
+		err = s.place(folder, staged)
+	}
+	if err != nil {
+		return errors.Join(diskError(err), s.reread(folder, e)) // some may be there
+	}
+	st := &Study{Objects: slices.Clone(e.study.Objects), Outcomes: e.study.Outcomes}
+	for _, one := range staged {
+		if !slices.ContainsFunc(st.Objects, func(o Object) bool { return o.Digest == one.Digest }) {
+			st.Objects = append(st.Objects, one.Object)
+		}
+	}
+	sortObjects(st.Objects)
+	s.replace(e, st, time.Time{}) // what other servers put there is read when the study is asked for
+	for _, one := range staged {
+		i := slices.IndexFunc(st.Objects, func(o Object) bool { return o.Digest == one.Digest })
+		one.Object = st.Objects[i]
+	}
+	return nil
+}
+
+// place moves staged objects into their folder and syncs it.
+func (s *Store) place(folder string, staged []*Staged) error {
+	if err := ensureFolder(folder); err != nil {
+		return err
+	}
+	for _, st := range staged {
+		path := filepath.Join(folder, st.Digest+objectExt)
+		if _, err := os.Lstat(path); err == nil {
+			st.Duplicate = true
+			continue
+		}
+		st.Received = time.Now().UTC()
+		if err := s.writeIndex(filepath.Join(folder, st.Digest+indexExt), &st.Object); err != nil {
+			return err
+		}
+		if err := os.Rename(st.temp, path); err != nil {
+			return err
+		}
+	}
+	return syncDir(folder) // also for a duplicate: whoever brought it first may not have got there yet
+}
+
+// Keep stages and commits one object.
+func (s *Store) Keep(ctx context.Context, part10 io.Reader, from Source) (*Staged, error) {
+	st, err := s.Stage(ctx, part10, from, nil)
+	if err != nil {
+		return nil, err
+	}
+	return st, s.Commit(st)
+}
+
+// IsRefusal says whether an error of Stage is the object's fault.
+func IsRefusal(err error) bool {
+	var refusal *dicom.Error
+	return errors.Is(err, ErrMisplaced) || errors.Is(err, ErrTooLarge) || errors.As(err, &refusal)
+}
