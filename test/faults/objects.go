@@ -19,7 +19,7 @@ import (
 
 const (
 	digitalXRay = "1.2.840.10008.5.1.4.1.1.1.1"
-	side        = 96 // pixels
+	smallSide   = 96 // pixels
 )
 
 // object is one view, as it is sent.
@@ -28,8 +28,8 @@ type object struct {
 	data       []byte
 }
 
-// newObject makes a view of noise.
-func newObject(study string, number int, rng *rand.Rand) object {
+// newObject makes a view of noise, side x side.
+func newObject(study string, number, side int, rng *rand.Rand) object {
 	sop := fmt.Sprintf("%s.%d", study, number)
 	pixels := make([]byte, 2*side*side)
 	for i := 0; i < len(pixels); i += 2 {

@@ -1,6 +1,7 @@
 package faults
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/mvmae/mvmae/dicom/pacs"
 )
 
 // Config says what is done to the server.
@@ -30,7 +33,9 @@ type Config struct {
 	// NATS is the nats-server program. If it is named, two servers share the work over a cluster of three of these, and all five
 	// are killed, one at a time.
 	NATS string
-	Log  func(format string, args ...any)
+	// DICOM has every other study sent by C-STORE.
+	DICOM bool
+	Log   func(format string, args ...any)
 }
 
 // Report says what came of it.
@@ -101,6 +106,7 @@ func Run(ctx context.Context, c Config) (*Report, error) {
 type world struct {
 	Config
 	nats, servers []*process
+	nodes         []pacs.Node // the servers' DICOM addresses
 	data          string
 
 	mu       sync.Mutex
@@ -114,17 +120,25 @@ func (w *world) all() []*process { return append(append([]*process{}, w.nats...)
 func (w *world) build() error {
 	w.data = filepath.Join(w.Dir, "data")
 	args := []string{"--model", w.Model, "--data", w.data, "--quiet", "300ms", "--complete-within", "10s", "--drain-delay", "0s"}
-	if w.NATS == "" {
-		w.servers = []*process{server("mvmae-serve", w.Program, args)}
-		return nil
+	servers := 1
+	if w.NATS != "" {
+		urls, err := w.cluster()
+		if err != nil {
+			return err
+		}
+		args, servers = append(args, "--nats", urls), 2
 	}
-	urls, err := w.cluster()
+	ports, err := freePorts(servers)
 	if err != nil {
 		return err
 	}
-	args = append(args, "--nats", urls)
-	for i := range 2 {
-		w.servers = append(w.servers, server(fmt.Sprintf("mvmae-serve %d", i), w.Program, args))
+	for i, port := range ports {
+		own := args[:len(args):len(args)]
+		if w.DICOM {
+			own = append(own, "--dicom", fmt.Sprintf("127.0.0.1:%d", port))
+			w.nodes = append(w.nodes, pacs.Node{AE: pacs.DefaultAE, Host: "127.0.0.1", Port: port})
+		}
+		w.servers = append(w.servers, server(fmt.Sprintf("mvmae-serve %d", i), w.Program, own))
 	}
 	return nil
 }
@@ -168,7 +182,7 @@ func (w *world) send(ctx context.Context, client int) error {
 		study := fmt.Sprintf("1.2.826.0.1.%d.%d.%d", w.Seed, client+1, i+1)
 		var objects []object
 		for n := range 1 + rng.IntN(3) {
-			objects = append(objects, newObject(study, n+1, rng))
+			objects = append(objects, newObject(study, n+1, smallSide, rng))
 		}
 		requests := [][]object{objects}
 		switch rng.IntN(3) {
@@ -184,11 +198,13 @@ func (w *world) send(ctx context.Context, client int) error {
 			if n > 0 && rng.IntN(2) == 0 { // late: the study may have a result by then
 				pause(ctx, time.Duration(rng.Int64N(int64(time.Second))))
 			}
-			query := ""
-			if n == 0 && rng.IntN(2) == 0 {
-				query = "?complete=false"
+			var err error
+			if w.DICOM && i%2 == 0 {
+				err = w.store(ctx, rng, objects)
+			} else {
+				err = w.post(ctx, rng, objects)
 			}
-			if err := w.post(ctx, rng, query, objects); err != nil {
+			if err != nil {
 				return err
 			}
 		}
@@ -197,7 +213,11 @@ func (w *world) send(ctx context.Context, client int) error {
 }
 
 // post sends a request until it is accepted; now and then it gives up after the first try, as senders do.
-func (w *world) post(ctx context.Context, rng *rand.Rand, query string, objects []object) error {
+func (w *world) post(ctx context.Context, rng *rand.Rand, objects []object) error {
+	query := ""
+	if rng.IntN(4) == 0 {
+		query = "?complete=false"
+	}
 	media, body, err := form(objects)
 	if err != nil {
 		return err
@@ -217,17 +237,50 @@ func (w *world) post(ctx context.Context, rng *rand.Rand, query string, objects 
 				return nil
 			}
 		case status == http.StatusAccepted:
-			w.mu.Lock()
-			for _, o := range objects {
-				if w.accepted[o.study] == nil {
-					w.accepted[o.study] = map[string]bool{}
-				}
-				w.accepted[o.study][o.sop] = true
-			}
-			w.mu.Unlock()
+			w.accept(objects...)
 			return nil
 		case status != http.StatusServiceUnavailable && status != http.StatusTooManyRequests:
 			return fmt.Errorf("%s: status %d: %s", p.name, status, answer)
+		}
+	}
+	return nil
+}
+
+// accept notes that a server has accepted objects.
+func (w *world) accept(objects ...object) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, o := range objects {
+		if w.accepted[o.study] == nil {
+			w.accepted[o.study] = map[string]bool{}
+		}
+		w.accepted[o.study][o.sop] = true
+	}
+}
+
+// store sends objects by C-STORE, each until it is accepted; now and then it gives up after the first try.
+func (w *world) store(ctx context.Context, rng *rand.Rand, objects []object) error {
+	for len(objects) > 0 && ctx.Err() == nil {
+		client, err := pacs.Dial(ctx, w.nodes[rng.IntN(len(w.nodes))], pacs.ClientOptions{AETitle: "FAULTS"}, pacs.Proposal{SOPClass: digitalXRay})
+		for err == nil && len(objects) > 0 {
+			if err = client.Store(ctx, bytes.NewReader(objects[0].data)); err == nil {
+				w.accept(objects[0])
+				objects = objects[1:]
+			}
+		}
+		var status *pacs.StatusError
+		if errors.As(err, &status) {
+			return fmt.Errorf("C-STORE: %w", err)
+		}
+		if client != nil {
+			_ = client.Close(ctx) // it may be dead
+		}
+		if err != nil {
+			w.refused.Add(1)
+			if rng.IntN(5) == 0 {
+				return nil
+			}
+			pause(ctx, look)
 		}
 	}
 	return nil
