@@ -1,11 +1,13 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,6 +19,7 @@ import (
 	"github.com/mvmae/mvmae/cmd/internal/cli"
 	"github.com/mvmae/mvmae/internal/codecprog"
 	"github.com/mvmae/mvmae/internal/hint"
+	"github.com/mvmae/mvmae/serve"
 	"github.com/mvmae/mvmae/serve/servetest"
 	"github.com/mvmae/mvmae/test/peers/dimse"
 )
@@ -52,6 +55,8 @@ type guide struct {
 	dir   string
 	ports *strings.Replacer
 	http  string
+
+	events *bufio.Scanner // the server's
 }
 
 func newGuide(t *testing.T) *guide {
@@ -66,7 +71,7 @@ func newGuide(t *testing.T) *guide {
 		free[port] = strconv.Itoa(n)
 		pairs = append(pairs, port, free[port])
 	}
-	return &guide{t, t.TempDir(), strings.NewReplacer(pairs...), "127.0.0.1:" + free["8080"]}
+	return &guide{t: t, dir: t.TempDir(), ports: strings.NewReplacer(pairs...), http: "127.0.0.1:" + free["8080"]}
 }
 
 func (g *guide) write(name, text string) {
@@ -147,6 +152,7 @@ func TestGuide_OrthancInTenMinutes(t *testing.T) {
 				switch {
 				case strings.HasPrefix(line, "mvmae-serve up"):
 					g.start(line+" --listen 127.0.0.1:8080", "http://")
+					g.listen()
 				case strings.HasPrefix(line, "Orthanc "):
 					g.start(line, "Orthanc has started")
 				case strings.HasSuffix(line, "/v1/studies"):
@@ -167,23 +173,39 @@ func TestGuide_OrthancInTenMinutes(t *testing.T) {
 	}
 }
 
-// await asks for a study until it is done, and wants both its views in the result.
+// listen hears of all that happens to studies from now on.
+func (g *guide) listen() {
+	g.t.Helper()
+	rsp, err := http.Get("http://" + g.http + "/v1/events")
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	g.t.Cleanup(func() { rsp.Body.Close() })
+	g.events = bufio.NewScanner(rsp.Body)
+}
+
+// await waits until a study is done and has a result of both its views.
 func (g *guide) await(uid string) {
 	g.t.Helper()
-	var status struct {
-		State  string `json:"state"`
-		Result struct {
-			Views []any `json:"views"`
-		} `json:"result"`
-	}
-	for status.State != "done" || len(status.Result.Views) != 2 {
-		cmd := exec.CommandContext(g.t.Context(), "curl", "-sS", "http://"+g.http+"/v1/studies/"+uid)
-		out, err := cmd.Output()
-		if err != nil {
-			g.t.Fatalf("ask for the study: %v", err)
+	for g.events.Scan() {
+		data, ok := strings.CutPrefix(g.events.Text(), "data:")
+		var event serve.Event
+		if !ok || json.Unmarshal([]byte(data), &event) != nil || event.StudyInstanceUID != uid || event.State != "done" {
+			continue
 		}
-		json.Unmarshal(out, &status) // a 404 is a problem document: it has not arrived
+		var status struct {
+			Result struct {
+				Views []any `json:"views"`
+			} `json:"result"`
+		}
+		if err := json.Unmarshal([]byte(g.run("curl -sSf http://127.0.0.1:8080/v1/studies/"+uid)), &status); err != nil {
+			g.t.Fatal(err)
+		}
+		if len(status.Result.Views) == 2 {
+			return
+		}
 	}
+	g.t.Fatalf("no more events: %v", g.events.Err())
 }
 
 // What has been sent in part is completed from the PACS, before anybody is told of findings.
@@ -199,6 +221,7 @@ func TestUp_FetchesWhatIsMissing(t *testing.T) {
 		g.run(fmt.Sprintf("curl -sSf -X POST http://127.0.0.1:8042/instances --data-binary @%d", i))
 	}
 	g.start("mvmae-serve up --model "+model+" --data studies --listen 127.0.0.1:8080 --dicom 127.0.0.1:11112 --peer STORESCU --priors ORTHANC@127.0.0.1:4242 --quiet 200ms", "http://")
+	g.listen()
 	g.run("storescu -aec MVMAE 127.0.0.1 11112 0")
 	g.await("1.2.345")
 	var status struct {

@@ -66,16 +66,12 @@ func (c *UpCmd) Run(ctx context.Context, out *cli.Output) error {
 		defer engine.Close()
 		return c.announce(out, ln, nil, engine)
 	}
-	durable, err := c.keeping.open(ctx, c.MaxFileMiB<<20, c.fetcher)
+	durable, receiver, err := c.keep(ctx)
 	if err != nil {
 		return err
 	}
-	var receiver *receiver
 	if durable != nil {
 		defer durable.Close()
-		if receiver, err = c.node.open(ctx, durable.Archive(), c.MaxFileMiB<<20); err != nil {
-			return err
-		}
 	}
 	server := serve.NewServer(serve.ServerOptions{
 		Limits:  serve.Limits{RequestBytes: c.MaxRequestMiB << 20, FileBytes: c.MaxFileMiB << 20, Files: c.MaxFiles},
@@ -108,6 +104,21 @@ func (c *UpCmd) Run(ctx context.Context, out *cli.Output) error {
 		return errors.Join(err, work.Wait())
 	}
 	return serving.Wait()
+}
+
+// keep opens the folder of studies and the DICOM node that fills it. Each is nil where it is not asked for.
+func (c *UpCmd) keep(ctx context.Context) (*serve.Durable, *receiver, error) {
+	maxBytes := c.MaxFileMiB << 20
+	durable, err := c.keeping.open(ctx, maxBytes, c.fetcher)
+	if err != nil || durable == nil {
+		return nil, nil, err
+	}
+	receiver, err := c.node.open(ctx, durable.Archive(), maxBytes)
+	if err != nil {
+		durable.Close()
+		return nil, nil, err
+	}
+	return durable, receiver, nil
 }
 
 func (c *UpCmd) open(codecs *external.Pool) (*serve.Engine, error) {
