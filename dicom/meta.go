@@ -22,8 +22,8 @@ type Meta struct {
 	TransferSyntaxUID string
 }
 
-// ReadMeta reads the head of a Part 10 file: preamble and file meta information, which must be whole in it. It returns the place of the data
-// set too. A field that is not there is empty, but for the transfer syntax.
+// ReadMeta reads the head of a Part 10 file: preamble and file meta information, which must be whole in it. It returns the
+// place of the data set too. A field that is not there is empty, but for the transfer syntax.
 func ReadMeta(head []byte) (Meta, int, error) {
 	g := &guard{data: head, lim: DefaultLimits()}
 	return g.meta()
