@@ -36,7 +36,10 @@ type DurableOptions struct {
 	Replicas          int               // of the cluster, that hold each task; default 3
 	Server            string            // this server's name in journals; default the host's name and the process's number
 	Sweep             time.Duration     // how often the folder is looked through for what was forgotten; default 30 s
-	Logger            *slog.Logger      // default slog.Default()
+	// Fetch, where it is set, is called when a study seems complete. It has what is missing of it sent here, and says how many
+	// objects that were.
+	Fetch  func(ctx context.Context, studyUID string) (objects int, err error)
+	Logger *slog.Logger // default slog.Default()
 }
 
 func (o DurableOptions) withDefaults() DurableOptions {
@@ -132,7 +135,18 @@ func (d *Durable) Archive() *studies.Archive {
 // Run works on studies until ctx ends, and finishes what it has begun. The engine stays the caller's to close.
 func (d *Durable) Run(ctx context.Context, engine *Engine) error {
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { d.gate.Run(ctx, d.complete); return nil })
+	group.Go(func() error {
+		var fetching sync.WaitGroup
+		defer fetching.Wait()
+		d.gate.Run(ctx, func(ctx context.Context, uid string) {
+			if d.opts.Fetch == nil {
+				d.complete(ctx, uid)
+				return
+			}
+			fetching.Go(func() { d.fetch(ctx, uid) })
+		})
+		return nil
+	})
 	group.Go(func() error { d.sweepAll(ctx); return nil })
 	group.Go(func() error {
 		return d.queue.Work(ctx, taskClassify, d.opts.Workers, func(ctx context.Context, t queue.Task) error {
@@ -147,6 +161,18 @@ func (d *Durable) Run(ctx context.Context, engine *Engine) error {
 		})
 	}
 	return group.Wait()
+}
+
+// fetch has what is missing of a study sent here. What comes then opens the gate again; where nothing does the study is
+// complete.
+func (d *Durable) fetch(ctx context.Context, uid string) {
+	n, err := d.opts.Fetch(ctx, uid)
+	if err != nil {
+		d.opts.Logger.Error("fetch what is missing of a study", "study", HashUID(uid), "error", err)
+	}
+	if n == 0 || err != nil {
+		d.complete(ctx, uid)
+	}
 }
 
 // complete puts a study that is complete into the queue. What goes wrong is made good by the next sweep.

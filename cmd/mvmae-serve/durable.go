@@ -9,6 +9,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/mvmae/mvmae/dicom/pacs"
 	"github.com/mvmae/mvmae/internal/hint"
 	"github.com/mvmae/mvmae/serve"
 	"github.com/mvmae/mvmae/serve/studies"
@@ -19,6 +20,7 @@ type keeping struct {
 	Data              string            `type:"path" placeholder:"DIR" help:"Keep studies in this folder: what is accepted there is classified, whatever becomes of the server."`
 	Quiet             time.Duration     `default:"10s" help:"A study is complete when nothing of it has arrived for so long ..."`
 	CompleteWithin    time.Duration     `default:"10m" help:"... or when its first object came so long ago."`
+	CompleteOnRelease bool              `help:"... or when its sender has ended the DICOM association that brought it."`
 	SameUID           studies.Conflicts `name:"same-uid" default:"both" enum:"both,first,last" help:"Which of two objects with one SOP Instance UID and different bytes is used: both, first or last."`
 	Attempts          int               `default:"5" help:"How often a study is tried before it is a dead letter."`
 	DiskHigh          int               `default:"90" placeholder:"PERCENT" help:"With more of the disk in use than this, nothing more is taken in."`
@@ -30,14 +32,14 @@ type keeping struct {
 	NATSReplicas      int               `name:"nats-replicas" default:"3" help:"How many NATS servers hold each piece of work."`
 }
 
-// open opens the studies, or returns nil where none are kept.
-func (k *keeping) open(ctx context.Context, maxBytes int64) (*serve.Durable, error) {
+// open opens the studies, or returns nil where none are kept. fetcher makes what fetches the missing objects of a study.
+func (k *keeping) open(ctx context.Context, maxBytes int64, fetcher func(func() pacs.Archive) (fetch, error)) (*serve.Durable, error) {
 	if k.Data == "" {
 		return nil, nil
 	}
 	opts := serve.DurableOptions{
 		Quiet: k.Quiet, Limit: k.CompleteWithin, Conflicts: k.SameUID, Attempts: k.Attempts, Retain: k.Retain,
-		DiskHigh: k.DiskHigh, DiskLow: k.DiskLow, NATS: k.NATS, Replicas: k.NATSReplicas, MaxBytes: maxBytes,
+		CompleteOnRelease: k.CompleteOnRelease, DiskHigh: k.DiskHigh, DiskLow: k.DiskLow, NATS: k.NATS, Replicas: k.NATSReplicas, MaxBytes: maxBytes,
 	}
 	if k.Webhook != "" {
 		secret, err := os.ReadFile(k.WebhookSecretFile)
@@ -46,7 +48,13 @@ func (k *keeping) open(ctx context.Context, maxBytes int64) (*serve.Durable, err
 		}
 		opts.Sinks = append(opts.Sinks, &serve.Webhook{URL: k.Webhook, Secret: bytes.TrimSpace(secret)})
 	}
-	return serve.OpenDurable(ctx, k.Data, opts)
+	var durable *serve.Durable
+	var err error
+	if opts.Fetch, err = fetcher(func() pacs.Archive { return durable.Archive() }); err != nil {
+		return nil, err
+	}
+	durable, err = serve.OpenDurable(ctx, k.Data, opts)
+	return durable, err
 }
 
 // minSecretBytes is as much as nobody guesses.
