@@ -27,13 +27,14 @@ type DurableOptions struct {
 	CompleteOnRelease bool
 	Conflicts         studies.Conflicts // default studies.UseBoth
 	Attempts          int               // how often a study is tried before it is a dead letter; default 5
-	Workers           int               // studies worked on at a time; default one per core
+	Workers           int               // studies worked on at a time; default one per core; negative is none
 	Retain            time.Duration     // finished studies are removed so long after; 0 is never
 	Sinks             []Sink            // the receivers of outcomes
 	MaxBytes          int64             // of one object; default that of studies.Options
 	DiskHigh, DiskLow int               // watermarks in percent; defaults those of studies.Options
 	NATS              string            // addresses of a cluster; "" is the queue inside this process
 	Replicas          int               // of the cluster, that hold each task; default 3
+	Namespace         string            // of this installation's names in the cluster; default mvmae
 	Server            string            // this server's name in journals; default the host's name and the process's number
 	Sweep             time.Duration     // how often the folder is looked through for what was forgotten; default 30 s
 	// Fetch, where it is set, is called when a study seems complete. It has what is missing of it sent here, and says how many
@@ -105,7 +106,10 @@ func OpenDurable(ctx context.Context, dir string, opts DurableOptions) (*Durable
 		names = append(names, s.Name())
 	}
 	var err error
-	if d.queue, err = queue.Open(ctx, queue.Options{Dir: filepath.Join(dir, "queue"), URL: opts.NATS, Replicas: opts.Replicas}); err != nil {
+	d.queue, err = queue.Open(ctx, queue.Options{
+		Dir: filepath.Join(dir, "queue"), URL: opts.NATS, Replicas: opts.Replicas, Namespace: opts.Namespace,
+	})
+	if err != nil {
 		return nil, err
 	}
 	d.store, err = studies.Open(dir, studies.Options{MaxBytes: opts.MaxBytes, High: opts.DiskHigh, Low: opts.DiskLow, Sinks: names})
@@ -149,6 +153,9 @@ func (d *Durable) Run(ctx context.Context, engine *Engine) error {
 	})
 	group.Go(func() error { d.sweepAll(ctx); return nil })
 	group.Go(func() error {
+		if d.opts.Workers < 0 {
+			return nil
+		}
 		return d.queue.Work(ctx, taskClassify, d.opts.Workers, func(ctx context.Context, t queue.Task) error {
 			return d.classify(ctx, engine, t)
 		})

@@ -39,7 +39,7 @@ func main() {
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	c := faults.Config{Kills: *kills, Clients: *clients, Seed: *seed, DICOM: false}
+	c := faults.Config{Kills: *kills, Clients: *clients, Seed: *seed, DICOM: true}
 	if err := run(ctx, c, *cluster, *disk); err != nil {
 		fmt.Fprintln(os.Stderr, "error:", err)
 		os.Exit(1)

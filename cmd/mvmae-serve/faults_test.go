@@ -40,7 +40,7 @@ func TestFaults_ClusterLosesServers(t *testing.T) {
 
 func killed(t *testing.T, c faults.Config) {
 	t.Helper()
-	c.Dir, c.Seed, c.Log, c.DICOM = t.TempDir(), 1, t.Logf, false
+	c.Dir, c.Seed, c.Log, c.DICOM = t.TempDir(), 1, t.Logf, true
 	report, err := faults.Run(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)
