@@ -35,13 +35,14 @@ type encoding struct {
 
 // layout is what the guard found in a file.
 type layout struct {
-	syntax string
-	enc    encoding
-	header []byte // the top-level elements to parse, joined: a part of the data set, encoded as enc says
-	hidden []byte // and those that the file says are of unknown VR, though the dictionary knows it: implicit VR little endian
-	pixels []byte // the value of the top-level PixelData, the first item of it if it is encapsulated
-	vr     string // and its VR
-	found  bool   // whether there is a PixelData
+	syntax  string
+	dataset int // where the data set begins in the file
+	enc     encoding
+	header  []byte // the top-level elements to parse, joined: a part of the data set, encoded as enc says
+	hidden  []byte // and those that the file says are of unknown VR, though the dictionary knows it: implicit VR little endian
+	pixels  []byte // the value of the top-level PixelData, the first item of it if it is encapsulated
+	vr      string // and its VR
+	found   bool   // whether there is a PixelData
 
 	encapsulated bool
 	fragments    [][]byte // the other items
@@ -49,20 +50,18 @@ type layout struct {
 	lengths      []byte   // ExtendedOffsetTableLengths
 }
 
-// inspect walks data before anything else reads it.
-func inspect(data []byte, lim Limits) (*layout, error) {
+// inspect walks data before anything else reads it. With an error of the data set comes what was found before it.
+func inspect(data []byte, lim Limits, inflate func(deflated []byte, limit int) ([]byte, error)) (*layout, error) {
 	if len(data) > lim.MaxBytes {
 		return nil, refuse(CodeTooLarge, "the file has %d bytes, the limit is %d", len(data), lim.MaxBytes)
 	}
-	if len(data) < preambleBytes+len(magic) || string(data[preambleBytes:preambleBytes+len(magic)]) != magic {
-		return nil, refuse(CodeNotDICOM, "no %q after a preamble of %d bytes", magic, preambleBytes)
-	}
 	g := &guard{data: data, lim: lim}
-	syntax, pos, err := g.meta()
+	meta, pos, err := g.meta()
 	if err != nil {
 		return nil, err
 	}
-	lay := &layout{syntax: syntax, enc: encoding{order: binary.LittleEndian}}
+	syntax := meta.TransferSyntaxUID
+	lay := &layout{syntax: syntax, enc: encoding{order: binary.LittleEndian}, dataset: pos}
 	switch syntax {
 	case ExplicitVRLittleEndian:
 	case ImplicitVRLittleEndian:
@@ -111,27 +110,36 @@ type guard struct {
 	shrunk  map[int]int // bytes cut from what has its length there
 }
 
-// meta walks group 2, which is always explicit VR little endian, and returns the transfer syntax and the place of the data
-// set. The group's own length is not relied on: it is often wrong.
-func (g *guard) meta() (syntax string, pos int, err error) {
-	enc := encoding{order: binary.LittleEndian}
+// meta walks preamble and group 2, which is always explicit VR little endian, and returns the place of the data set too. The
+// group's own length is not relied on: it is often wrong.
+func (g *guard) meta() (m Meta, pos int, err error) {
 	pos = preambleBytes + len(magic)
+	if len(g.data) < pos || string(g.data[preambleBytes:pos]) != magic {
+		return m, 0, refuse(CodeNotDICOM, "no %q after a preamble of %d bytes", magic, preambleBytes)
+	}
+	enc := encoding{order: binary.LittleEndian}
 	for len(g.data)-pos >= 2 && binary.LittleEndian.Uint16(g.data[pos:]) == tag.MetadataGroup {
 		h, err := g.head(pos, len(g.data), enc)
 		if err != nil {
-			return "", 0, err
+			return m, 0, err
 		}
 		if pos, err = g.value(h, len(g.data), enc, 0); err != nil {
-			return "", 0, err
+			return m, 0, err
 		}
-		if h.tag == tag.TransferSyntaxUID {
-			syntax = strings.Trim(string(g.data[h.value:pos]), " \x00")
+		value := strings.Trim(string(g.data[h.value:pos]), " \x00")
+		switch h.tag {
+		case tag.MediaStorageSOPClassUID:
+			m.SOPClassUID = value
+		case tag.MediaStorageSOPInstanceUID:
+			m.SOPInstanceUID = value
+		case tag.TransferSyntaxUID:
+			m.TransferSyntaxUID = value
 		}
 	}
-	if syntax == "" {
-		return "", 0, refuse(CodeMalformed, "the file meta information names no transfer syntax")
+	if m.TransferSyntaxUID == "" {
+		return m, 0, refuse(CodeMalformed, "the file meta information names no transfer syntax")
 	}
-	return syntax, pos, nil
+	return m, pos, nil
 }
 
 // dataset walks the top level up to the pixels. What follows them (padding, signatures) is not read.
@@ -139,6 +147,7 @@ func (g *guard) dataset(lay *layout, pos int) error {
 	for pos < len(g.data) {
 		h, err := g.head(pos, len(g.data), lay.enc)
 		if err != nil {
+			lay.found = h.tag == tag.PixelData
 			return err
 		}
 		if h.tag == tag.PixelData {
@@ -235,6 +244,7 @@ type head struct {
 
 func (h head) delimits(t tag.Tag) bool { return h.tag == t && h.length == 0 && !h.undefined }
 
+// head reads tag, VR and length of an element. It returns them too with the error that says that the value is cut off.
 func (g *guard) head(pos, end int, enc encoding) (head, error) {
 	if g.count++; g.count > g.lim.MaxElements {
 		return head{}, refuse(CodeTooLarge, "more than %d elements", g.lim.MaxElements)
@@ -265,7 +275,7 @@ func (g *guard) head(pos, end int, enc encoding) (head, error) {
 	h.undefined = length == undefinedLength
 	if !h.undefined {
 		if int64(length) > int64(end-h.value) {
-			return head{}, g.short(end, "element "+h.tag.String())
+			return h, g.short(end, "element "+h.tag.String())
 		}
 		h.length = int(length)
 	}

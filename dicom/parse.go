@@ -26,10 +26,19 @@ type File struct {
 // of type [*Error].
 func Parse(data []byte, lim Limits) (*File, error) {
 	lim = lim.withDefaults()
-	lay, err := inspect(data, lim)
+	lay, err := inspect(data, lim, inflate)
 	if err != nil {
 		return nil, err
 	}
+	h, err := lay.parse()
+	if err != nil {
+		return nil, err
+	}
+	return &File{Header: h, TransferSyntaxUID: lay.syntax, lay: lay, lim: lim}, nil
+}
+
+// parse reads the elements that the guard let through.
+func (lay *layout) parse() (Header, error) {
 	syntax := lay.syntax
 	if syntax == DeflatedExplicitVRLittleEndian || lay.encapsulated {
 		syntax = ExplicitVRLittleEndian
@@ -47,7 +56,7 @@ func Parse(data []byte, lim Limits) (*File, error) {
 	if duplicate != nil {
 		return nil, refuse(CodeMalformed, "element %s is there twice", duplicate)
 	}
-	return &File{Header: h, TransferSyntaxUID: lay.syntax, lay: lay, lim: lim}, nil
+	return h, nil
 }
 
 // parseHeader hands the elements that the guard let through to the parser, as a file of its own: so the parser sees

@@ -54,16 +54,41 @@ func Skip(name string) bool {
 	return path.Base(name) == "DICOMDIR"
 }
 
-// uploads yields the files of a request as they arrive, and ends with a *Problem where the request is at fault. After the
-// last file it reads the body to its end: only then does net/http notice a caller that leaves. The time that reading may take
-// in all is timeout; the time between, in which the server has no worker for the next file, is not the caller's.
+// uploads yields the files of a request, each as a whole.
 func uploads(w http.ResponseWriter, r *http.Request, lim Limits, timeout time.Duration) iter.Seq2[Upload, error] {
 	return func(yield func(Upload, error) bool) {
+		for file, err := range parts(w, r, lim, timeout) {
+			var data []byte
+			if err == nil {
+				data, err = io.ReadAll(file.data)
+			}
+			if err != nil {
+				yield(Upload{}, err)
+				return
+			}
+			if !yield(Upload{Name: file.name, Data: data}, nil) {
+				return
+			}
+		}
+	}
+}
+
+// part is one file of a request while it arrives. Errors of reading it are *Problems where the request is at fault.
+type part struct {
+	name string
+	data io.Reader
+}
+
+// parts yields the files of a request as they arrive, and ends with a *Problem where the request is at fault. After the
+// last file it reads the body to its end: only then does net/http notice a caller that leaves. The time that reading may take
+// in all is timeout; the time between, in which the server has no worker for the next file, is not the caller's.
+func parts(w http.ResponseWriter, r *http.Request, lim Limits, timeout time.Duration) iter.Seq2[part, error] {
+	return func(yield func(part, error) bool) {
 		body := &body{paced: pace(w, r.Body, timeout), lim: lim}
 		defer func() { body.spool.Close() }() // without effect when there is none
 		files, err := body.open(w, r)
 		for n := 0; err == nil; n++ {
-			var file Upload
+			var file part
 			if file, err = files(); err != nil {
 				break
 			}
@@ -77,13 +102,13 @@ func uploads(w http.ResponseWriter, r *http.Request, lim Limits, timeout time.Du
 			}
 		}
 		if err != io.EOF {
-			yield(Upload{}, err)
+			yield(part{}, err)
 		}
 	}
 }
 
-// next returns the next file of a request, io.EOF after the last.
-type next func() (Upload, error)
+// next returns the next file of a request, io.EOF after the last. The one before is no longer read then.
+type next func() (part, error)
 
 // open looks at what a request promises before its body is read.
 func (b *body) open(w http.ResponseWriter, r *http.Request) (next, error) {
@@ -135,16 +160,12 @@ type body struct {
 
 func (b *body) single() next {
 	done := false
-	return func() (Upload, error) {
+	return func() (part, error) {
 		if done {
-			return Upload{}, io.EOF
+			return part{}, io.EOF
 		}
 		done = true
-		data, err := b.file(b.r, "the body")
-		if err != nil {
-			return Upload{}, b.failed(err, "malformed_body", "")
-		}
-		return Upload{Name: "body", Data: data}, nil
+		return b.part("body", "the body", b.r, "malformed_body"), nil
 	}
 }
 
@@ -152,27 +173,23 @@ func (b *body) single() next {
 func (b *body) multipart(boundary string) next {
 	parts := multipart.NewReader(b.r, boundary)
 	n := 0
-	return func() (Upload, error) {
-		part, err := parts.NextPart()
+	return func() (part, error) {
+		p, err := parts.NextPart()
 		if err == io.EOF {
 			if _, err := io.Copy(io.Discard, b.r); err != nil {
-				return Upload{}, b.failed(err, "malformed_multipart", "")
+				return part{}, b.failed(err, "malformed_multipart", "")
 			}
-			return Upload{}, io.EOF
+			return part{}, io.EOF
 		}
 		if err != nil {
-			return Upload{}, b.failed(err, "malformed_multipart", "")
+			return part{}, b.failed(err, "malformed_multipart", "")
 		}
 		n++
-		name := part.FileName()
+		name := p.FileName()
 		if name == "" {
 			name = fmt.Sprintf("part %d", n)
 		}
-		data, err := b.file(part, name)
-		if err != nil {
-			return Upload{}, b.failed(err, "malformed_multipart", name)
-		}
-		return Upload{Name: name, Data: data}, nil
+		return b.part(name, name, p, "malformed_multipart"), nil
 	}
 }
 
@@ -200,39 +217,25 @@ func (b *body) zip() (next, error) {
 	}
 	source.left = -1
 	entries, left := archive.File, b.lim.RequestBytes
-	return func() (Upload, error) {
+	return func() (part, error) {
 		for len(entries) > 0 && (entries[0].FileInfo().IsDir() || Skip(entries[0].Name)) {
 			entries = entries[1:]
 		}
 		if len(entries) == 0 {
-			return Upload{}, io.EOF
+			return part{}, io.EOF
 		}
 		entry := entries[0]
 		entries = entries[1:]
 		if entry.Flags&1 != 0 {
-			return Upload{}, problem(http.StatusBadRequest, "malformed_zip", "send it without a password", "file %s is encrypted", entry.Name)
+			return part{}, problem(http.StatusBadRequest, "malformed_zip", "send it without a password", "file %s is encrypted", entry.Name)
 		}
-		data, err := b.inflate(entry, left)
+		r, err := entry.Open()
 		if err != nil {
-			return Upload{}, b.failed(err, "malformed_zip", entry.Name)
+			return part{}, b.failed(err, "malformed_zip", entry.Name)
 		}
-		left -= int64(len(data))
-		return Upload{Name: entry.Name, Data: data}, nil
+		// The sizes an archive states are not believed: reading stops at the limit of what comes out.
+		return b.part(entry.Name, entry.Name, &limited{r, &left, requestTooLarge(b.lim)}, "malformed_zip"), nil
 	}, nil
-}
-
-// inflate never believes the sizes an archive states: it stops at the limit of what comes out.
-func (b *body) inflate(entry *zip.File, left int64) ([]byte, error) {
-	r, err := entry.Open()
-	if err != nil {
-		return nil, err
-	}
-	defer r.Close()
-	data, err := b.file(io.LimitReader(r, left+1), entry.Name)
-	if err == nil && int64(len(data)) > left {
-		return nil, requestTooLarge(b.lim)
-	}
-	return data, err
 }
 
 // directoryReader bounds what is read of an archive until left is -1.
@@ -251,14 +254,51 @@ func (d *directoryReader) ReadAt(p []byte, off int64) (int, error) {
 	return d.data.ReadAt(p, off)
 }
 
-// file reads one object.
-func (b *body) file(r io.Reader, name string) ([]byte, error) {
-	data, err := io.ReadAll(io.LimitReader(r, b.lim.FileBytes+1))
-	if err == nil && int64(len(data)) > b.lim.FileBytes {
-		return nil, problem(http.StatusRequestEntityTooLarge, "file_too_large", "the operator's --max-file-mib sets the limit",
-			"%s has more than %d bytes", name, b.lim.FileBytes)
+// part is one object, with the limit of its size. code is that of the problem if it cannot be read.
+func (b *body) part(name, called string, r io.Reader, code string) part {
+	left := b.lim.FileBytes
+	tooLarge := problem(http.StatusRequestEntityTooLarge, "file_too_large", "the operator's --max-file-mib sets the limit",
+		"%s has more than %d bytes", called, b.lim.FileBytes)
+	failed := name
+	if name != called {
+		failed = ""
 	}
-	return data, err
+	return part{name, &explained{&limited{r, &left, tooLarge}, func(err error) error { return b.failed(err, code, failed) }}}
+}
+
+// limited reads until no bytes are left, and fails if there are more.
+type limited struct {
+	r    io.Reader
+	left *int64
+	err  error // of more
+}
+
+func (l *limited) Read(p []byte) (int, error) {
+	if *l.left < 0 {
+		return 0, l.err
+	}
+	if int64(len(p)) > *l.left+1 {
+		p = p[:*l.left+1]
+	}
+	n, err := l.r.Read(p)
+	if *l.left -= int64(n); *l.left < 0 {
+		return n - 1, l.err
+	}
+	return n, err
+}
+
+// explained turns the errors of reading into those that explain them.
+type explained struct {
+	r       io.Reader
+	explain func(error) error
+}
+
+func (e *explained) Read(p []byte) (int, error) {
+	n, err := e.r.Read(p)
+	if err != nil && err != io.EOF {
+		err = e.explain(err)
+	}
+	return n, err
 }
 
 // failed says whose fault an error of reading is: the caller's slowness, size or syntax.

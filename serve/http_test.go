@@ -357,7 +357,10 @@ func TestHTTP_Routes(t *testing.T) {
 		{"POST", "/v1/studies:classifyX", 404, "not_found"},
 		{"POST", "/v1/studiesX", 404, "not_found"},
 		{"POST", `/v1/studies\:classify`, 404, "not_found"},
-		{"POST", "/v1/studies", 404, "not_found"},
+		{"POST", "/v1/studies", 501, "no_store"},
+		{"GET", "/v1/studies/1.2", 501, "no_store"},
+		{"GET", "/v1/events", 501, "no_store"},
+		{"DELETE", "/v1/studies", 405, "method_not_allowed"},
 		{"POST", "/v1/studies:classify/", 404, "not_found"},
 		{"GET", "/v1/studies:classify", 405, "method_not_allowed"},
 		{"GET", "/livez", 200, ""},
@@ -452,7 +455,7 @@ func TestOpenAPI_DescribesTheServer(t *testing.T) {
 	if err := json.Unmarshal(w.Body.Bytes(), &doc); err != nil {
 		t.Fatal(err)
 	}
-	if !strings.HasPrefix(doc.OpenAPI, "3.1.") || len(doc.Paths) != 3 {
+	if !strings.HasPrefix(doc.OpenAPI, "3.1.") || len(doc.Paths) != 9 {
 		t.Errorf("openapi %s, paths %v", doc.OpenAPI, doc.Paths)
 	}
 	op := doc.Paths["/v1/studies:classify"]["post"]

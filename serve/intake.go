@@ -173,13 +173,22 @@ func onePatient(views []*view) error {
 }
 
 func twoStudies(studies [][]*view) error {
-	names := make([]string, len(studies))
-	for i, views := range studies {
-		names[i] = fmt.Sprintf("%d of %s", len(views), HashUID(views[0].image.StudyInstanceUID))
+	count := map[string]int{}
+	for _, views := range studies {
+		count[views[0].image.StudyInstanceUID] = len(views)
+	}
+	return severalStudies(count)
+}
+
+// severalStudies is the refusal of a request with objects of several studies, so many of each UID.
+func severalStudies(count map[string]int) error {
+	var names []string
+	for _, uid := range slices.Sorted(maps.Keys(count)) {
+		names = append(names, fmt.Sprintf("%d of %s", count[uid], HashUID(uid)))
 	}
 	return problem(http.StatusUnprocessableEntity, "two_studies",
 		"send each study in its own request; the names are hashes of the StudyInstanceUID (0020,000D)",
-		"the request holds objects of %d studies: %s", len(studies), strings.Join(names, ", "))
+		"the request holds objects of %d studies: %s", len(count), strings.Join(names, ", "))
 }
 
 func noUsableView(rejected []Rejection) error {

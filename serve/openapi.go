@@ -18,22 +18,7 @@ func describe(r *gin.Engine) {
 	config.DocsPath, config.SchemasPath, config.CreateHooks = "", "", nil
 	doc := humagin.New(r, config).OpenAPI()
 
-	content := func(v any, media string) map[string]*huma.MediaType {
-		return map[string]*huma.MediaType{media: {Schema: doc.Components.Schemas.Schema(reflect.TypeOf(v), true, "")}}
-	}
-	answers := func(ok any, okText string, problems ...int) map[string]*huma.Response {
-		m := map[string]*huma.Response{"200": {Description: okText, Content: content(ok, "application/json")}}
-		for _, status := range problems {
-			answer := &huma.Response{Description: http.StatusText(status), Content: content(Problem{}, "application/problem+json")}
-			if status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable {
-				answer.Headers = map[string]*huma.Param{"Retry-After": {
-					Description: "Seconds to wait.", Schema: &huma.Schema{Type: huma.TypeInteger},
-				}}
-			}
-			m[fmt.Sprint(status)] = answer
-		}
-		return m
-	}
+	answers := answersOf(doc)
 	doc.AddOperation(&huma.Operation{
 		OperationID: "classify-study", Method: http.MethodPost, Path: pathClassify, Summary: "Classify one study",
 		Description: "Takes the DICOM objects of one study and answers with its findings. Objects that cannot be used are listed; " +
@@ -51,6 +36,28 @@ func describe(r *gin.Engine) {
 		OperationID: "ready", Method: http.MethodGet, Path: pathReady, Summary: "Whether the model is warm and studies are taken in",
 		Responses: answers(Health{}, "They are.", http.StatusServiceUnavailable),
 	})
+	describeDurable(doc, answers)
+}
+
+// answersOf returns a function that describes the answers of an operation: the good one, and the problems by their statuses.
+func answersOf(doc *huma.OpenAPI) func(ok any, okText string, problems ...int) map[string]*huma.Response {
+	content := func(v any, media string) map[string]*huma.MediaType {
+		return map[string]*huma.MediaType{media: {Schema: doc.Components.Schemas.Schema(reflect.TypeOf(v), true, "")}}
+	}
+	return func(ok any, okText string, problems ...int) map[string]*huma.Response {
+		m := map[string]*huma.Response{"200": {Description: okText, Content: content(ok, "application/json")}}
+		for _, status := range problems {
+			answer := &huma.Response{Description: http.StatusText(status), Content: content(Problem{}, "application/problem+json")}
+			switch status {
+			case http.StatusTooManyRequests, http.StatusServiceUnavailable, http.StatusInsufficientStorage:
+				answer.Headers = map[string]*huma.Param{"Retry-After": {
+					Description: "Seconds to wait.", Schema: &huma.Schema{Type: huma.TypeInteger},
+				}}
+			}
+			m[fmt.Sprint(status)] = answer
+		}
+		return m
+	}
 }
 
 // requestBody lists the ways to send a study.

@@ -51,6 +51,7 @@ const (
 	CodeDuplicate  = "duplicate"             // same SOP Instance UID and same picture as an object that is used
 	CodeUnreadable = "unreadable"            // the file could not be read
 	CodeNoStudyUID = "no_study_instance_uid" // so it cannot be told which views belong together
+	CodeMisplaced  = "misplaced"             // a UID that says what it belongs to is missing, or is none
 	CodeInternal   = "internal"              // a defect of this program
 )
 

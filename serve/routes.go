@@ -37,6 +37,7 @@ func (s *Server) routes() http.Handler {
 			"this path does not answer %s", c.Request.Method))
 	})
 	r.POST(routeClassify, s.classify)
+	s.durableRoutes(r)
 	r.GET(pathLive, func(c *gin.Context) { s.respond(c, http.StatusOK, Health{"live"}) })
 	r.GET(pathReady, func(c *gin.Context) {
 		if p := s.unready(); p != nil {
@@ -121,8 +122,11 @@ func internalProblem() *Problem {
 // refuse answers with a problem. Those that pass by themselves carry Retry-After.
 func (s *Server) refuse(c *gin.Context, p *Problem) {
 	c.Set("code", p.Code)
-	if p.Status == http.StatusTooManyRequests || p.Status == http.StatusServiceUnavailable {
+	switch p.Status {
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
 		c.Header("Retry-After", "1")
+	case http.StatusInsufficientStorage:
+		c.Header("Retry-After", "60") // a disk is not emptied in a second
 	}
 	c.Header("Content-Type", "application/problem+json")
 	s.respond(c, p.Status, p)

@@ -28,7 +28,9 @@ type ServerOptions struct {
 	// DrainDelay is how long the server goes on taking in studies after it was told to stop, with /readyz at 503, so that a
 	// balancer sees it and sends no more. 0 is none.
 	DrainDelay time.Duration
-	Logger     *slog.Logger // default slog.Default()
+	// Durable takes studies in for good; without it POST /v1/studies and its kin are refused. It stays the caller's to run.
+	Durable *Durable
+	Logger  *slog.Logger // default slog.Default()
 }
 
 func (o ServerOptions) withDefaults() ServerOptions {
@@ -66,7 +68,8 @@ const (
 type Server struct {
 	opts     ServerOptions
 	handler  http.Handler
-	house    chan struct{} // one place per study taken in
+	house    chan struct{} // one place per study that is answered
+	intake   chan struct{} // one place per study that arrives to be kept
 	engine   atomic.Pointer[Engine]
 	draining atomic.Bool // told to stop
 	stopped  atomic.Bool // takes in no more studies
@@ -75,7 +78,7 @@ type Server struct {
 // NewServer makes a Server that answers 503 until Ready is called.
 func NewServer(opts ServerOptions) *Server {
 	s := &Server{opts: opts.withDefaults()}
-	s.house = make(chan struct{}, s.opts.Studies)
+	s.house, s.intake = make(chan struct{}, s.opts.Studies), make(chan struct{}, s.opts.Studies)
 	s.handler = s.routes()
 	return s
 }
@@ -112,6 +115,9 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	}
 	s.stopped.Store(true)
 	s.opts.Logger.Info("stopping", "studies_in_progress", len(s.house))
+	if s.opts.Durable != nil {
+		s.opts.Durable.hub.close() // streams of events would last for ever
+	}
 	err := srv.Shutdown(lasting)
 	<-stopped
 	return err

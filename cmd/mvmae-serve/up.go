@@ -12,6 +12,7 @@ import (
 	"github.com/mvmae/mvmae/cmd/internal/cli"
 	"github.com/mvmae/mvmae/dicom"
 	"github.com/mvmae/mvmae/dicom/codec/external"
+	"github.com/mvmae/mvmae/internal/hint"
 	"github.com/mvmae/mvmae/serve"
 )
 
@@ -22,6 +23,8 @@ type UpCmd struct {
 	Insecure bool   `help:"Accept callers from other machines, without asking who they are."`
 	Device   string `default:"cpu" enum:"cpu,cuda,auto" help:"Where the model runs: cpu, cuda or auto."`
 	accepted `embed:""`
+	keeping  `embed:"" group:"Studies that are kept"`
+	node     `embed:"" group:"DICOM network"`
 	Check    bool `help:"Open the model and the address as up would, and leave."`
 
 	MaxRequestMiB int64         `name:"max-request-mib" default:"512" help:"Size of a request, and of what a zip inflates to."`
@@ -36,6 +39,7 @@ type UpCmd struct {
 // upDoc is what up says under --json once it is ready.
 type upDoc struct {
 	URL    string        `json:"url"`
+	DICOM  string        `json:"dicom,omitempty"` // host and port
 	Model  serve.ModelID `json:"model"`
 	Device string        `json:"device"`
 }
@@ -60,11 +64,18 @@ func (c *UpCmd) Run(ctx context.Context, out *cli.Output) error {
 			return err
 		}
 		defer engine.Close()
-		return c.announce(out, ln, engine)
+		return c.announce(out, ln, nil, engine)
+	}
+	durable, receiver, err := c.keep(ctx)
+	if err != nil {
+		return err
+	}
+	if durable != nil {
+		defer durable.Close()
 	}
 	server := serve.NewServer(serve.ServerOptions{
 		Limits:  serve.Limits{RequestBytes: c.MaxRequestMiB << 20, FileBytes: c.MaxFileMiB << 20, Files: c.MaxFiles},
-		Studies: c.MaxStudies, ReadTimeout: c.ReadTimeout, DrainDelay: c.DrainDelay,
+		Studies: c.MaxStudies, ReadTimeout: c.ReadTimeout, DrainDelay: c.DrainDelay, Durable: durable,
 	})
 	// The server answers while the model is loaded, /readyz with 503, so that whoever watches it sees that it lives.
 	slog.Info("listening", "address", ln.Addr().String())
@@ -72,6 +83,7 @@ func (c *UpCmd) Run(ctx context.Context, out *cli.Output) error {
 	defer stop()
 	var serving errgroup.Group
 	serving.Go(func() error { return server.Serve(ctx, ln) })
+	serving.Go(func() error { return receiver.serve(ctx) })
 	engine, err := c.open(codecs)
 	if err != nil {
 		stop()
@@ -79,11 +91,34 @@ func (c *UpCmd) Run(ctx context.Context, out *cli.Output) error {
 	}
 	defer engine.Close() // last: by then every study is answered
 	server.Ready(engine)
-	if err := c.announce(out, ln, engine); err != nil {
+	if err := c.announce(out, ln, receiver, engine); err != nil {
 		stop()
 		return errors.Join(err, serving.Wait())
 	}
+	if durable != nil { // it works on while the server drains, then finishes what is at hand
+		working, rest := context.WithCancel(context.WithoutCancel(ctx))
+		var work errgroup.Group
+		work.Go(func() error { defer stop(); return durable.Run(working, engine) })
+		err = serving.Wait()
+		rest()
+		return errors.Join(err, work.Wait())
+	}
 	return serving.Wait()
+}
+
+// keep opens the folder of studies and the DICOM node that fills it. Each is nil where it is not asked for.
+func (c *UpCmd) keep(ctx context.Context) (*serve.Durable, *receiver, error) {
+	maxBytes := c.MaxFileMiB << 20
+	durable, err := c.keeping.open(ctx, maxBytes, c.fetcher)
+	if err != nil || durable == nil {
+		return nil, nil, err
+	}
+	receiver, err := c.node.open(ctx, durable.Archive(), maxBytes)
+	if err != nil {
+		durable.Close()
+		return nil, nil, err
+	}
+	return durable, receiver, nil
 }
 
 func (c *UpCmd) open(codecs *external.Pool) (*serve.Engine, error) {
@@ -97,12 +132,12 @@ func (c *UpCmd) limits() dicom.Limits {
 	return lim
 }
 
-func (c *UpCmd) announce(out *cli.Output, ln net.Listener, engine *serve.Engine) error {
+func (c *UpCmd) announce(out *cli.Output, ln net.Listener, receiver *receiver, engine *serve.Engine) error {
 	m := engine.Model()
 	slog.Info("ready", "model", m.Name, "version", m.Version, "sha256", m.SHA256, "device", engine.Device())
 	url := "http://" + ln.Addr().String()
 	out.Printf("%s\n", url)
-	return out.Result(upDoc{URL: url, Model: m, Device: engine.Device()})
+	return out.Result(upDoc{URL: url, DICOM: receiver.address(), Model: m, Device: engine.Device()})
 }
 
 // validate refuses limits that no request could keep.
@@ -121,5 +156,8 @@ func (c *UpCmd) validate() error {
 			errs = append(errs, errors.New(f.flag+" is too small"))
 		}
 	}
-	return errors.Join(errs...)
+	if c.DICOM != "" && c.Data == "" {
+		errs = append(errs, hint.Wrap(errors.New("--dicom is of no use without --data"), "name the folder that keeps the studies with --data"))
+	}
+	return errors.Join(append(errs, c.keeping.validate(), c.node.validate())...)
 }

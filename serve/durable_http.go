@@ -1,0 +1,262 @@
+package serve
+
+import (
+	"errors"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/mvmae/mvmae/serve/studies"
+)
+
+// StudyStatus is the answer about one study that was taken in.
+type StudyStatus struct {
+	StudySummary
+	Objects  []ObjectStatus   `json:"objects" doc:"In the order they came."`
+	Rejected []Rejection      `json:"rejected,omitempty" doc:"The objects of the request that were not taken in."`
+	Result   written[Result]  `json:"result,omitempty" doc:"The study's findings, as POST /v1/studies:classify answers them."`
+	Problem  written[Problem] `json:"problem,omitempty" doc:"Why the study was refused."`
+	Reason   string           `json:"reason,omitempty" doc:"Why the study is a dead letter."`
+	Outcomes []OutcomeStatus  `json:"outcomes" doc:"Those of every version, the current one last."`
+}
+
+// StudySummary is a study in a list.
+type StudySummary struct {
+	StudyInstanceUID string    `json:"study_instance_uid"`
+	State            string    `json:"state" enum:"receiving,queued,running,done,refused,dead,discarded"`
+	Version          string    `json:"version" doc:"Names the objects that the study has."`
+	Instances        int       `json:"instances"`
+	Received         time.Time `json:"received" doc:"When the last object came."`
+	Attempts         int       `json:"attempts" doc:"How often it was tried."`
+}
+
+// ObjectStatus is an object of a study.
+type ObjectStatus struct {
+	SOPInstanceUID    string         `json:"sop_instance_uid"`
+	SeriesInstanceUID string         `json:"series_instance_uid"`
+	SOPClassUID       string         `json:"sop_class_uid"`
+	TransferSyntaxUID string         `json:"transfer_syntax_uid"`
+	Digest            string         `json:"digest" doc:"SHA-256 of transfer syntax UID, a zero byte and the data set."`
+	Bytes             int64          `json:"bytes"`
+	Received          time.Time      `json:"received"`
+	Source            studies.Source `json:"source"`
+	Conflict          bool           `json:"conflict" doc:"Another object has the same SOP Instance UID and other bytes."`
+}
+
+// OutcomeStatus is the outcome of one version.
+type OutcomeStatus struct {
+	Version      string        `json:"version"`
+	State        studies.State `json:"state"`
+	Finished     time.Time     `json:"finished"`
+	Instances    int           `json:"instances"`
+	Supersedes   string        `json:"supersedes,omitempty" doc:"The version before."`
+	SupersededBy string        `json:"superseded_by,omitempty" doc:"The version after."`
+	Location     string        `json:"location" doc:"Where its result is."`
+	Unsent       []string      `json:"unsent,omitempty" doc:"The receivers that have not confirmed it."`
+}
+
+// StudyList is a page of studies.
+type StudyList struct {
+	Studies []StudySummary `json:"studies" doc:"The one that an object came for last is first."`
+	Next    string         `json:"next,omitempty" doc:"Where the next page is."`
+}
+
+func (d *Durable) summary(st *studies.Study) StudySummary {
+	sum := StudySummary{
+		StudyInstanceUID: st.UID, State: d.state(st), Version: st.Version(), Instances: len(st.Objects), Received: st.LastReceived(),
+	}
+	if o := st.Current(); o != nil {
+		sum.Attempts = o.Attempts
+	} else if n, _, err := d.store.Attempts(st.UID, sum.Version); err == nil {
+		sum.Attempts = n
+	}
+	return sum
+}
+
+func (d *Durable) status(st *studies.Study) (*StudyStatus, error) {
+	status := &StudyStatus{StudySummary: d.summary(st), Objects: []ObjectStatus{}, Outcomes: []OutcomeStatus{}}
+	for _, o := range st.Objects {
+		status.Objects = append(status.Objects, ObjectStatus{
+			o.SOPInstanceUID, o.SeriesInstanceUID, o.SOPClassUID, o.TransferSyntaxUID, o.Digest, o.Size, o.Received, o.Source, o.Conflict,
+		})
+	}
+	for i, o := range st.Outcomes {
+		one := OutcomeStatus{
+			Version: o.Version, State: o.State, Finished: o.Finished, Instances: len(o.Objects), Supersedes: o.Supersedes,
+			Location: pathStudies + "/" + st.UID + "/versions/" + o.Version, Unsent: d.store.Unsent(&st.Outcomes[i]),
+		}
+		if i+1 < len(st.Outcomes) {
+			one.SupersededBy = st.Outcomes[i+1].Version
+		}
+		status.Outcomes = append(status.Outcomes, one)
+	}
+	if st.Current() != nil {
+		o, err := d.store.Outcome(st.UID, status.Version)
+		if err != nil {
+			return nil, err
+		}
+		status.Result, status.Problem, status.Reason = written[Result](o.Result), written[Problem](o.Problem), o.Reason
+	}
+	return status, nil
+}
+
+// The routes of studies that are taken in for good.
+const (
+	pathStudies = "/v1/studies"
+	pathStudy   = "/v1/studies/:uid"
+	pathVersion = "/v1/studies/:uid/versions/:version"
+	pathRetry   = "/v1/studies/:uid/retry"
+	pathDiscard = "/v1/studies/:uid/discard"
+	pathEvents  = "/v1/events"
+)
+
+func (s *Server) durableRoutes(r *gin.Engine) {
+	with := func(handler gin.HandlerFunc) gin.HandlerFunc {
+		return func(c *gin.Context) {
+			if s.opts.Durable == nil {
+				s.refuse(c, problem(http.StatusNotImplemented, "no_store", "ask the operator to start the server with --data",
+					"this server keeps no studies"))
+				return
+			}
+			handler(c)
+		}
+	}
+	r.POST(pathStudies, with(s.take))
+	r.GET(pathStudies, with(s.list))
+	r.GET(pathStudy, with(s.study))
+	r.GET(pathVersion, with(s.version))
+	r.POST(pathRetry, with(s.retry))
+	r.POST(pathDiscard, with(s.discard))
+	r.GET(pathEvents, with(s.events))
+}
+
+// found returns the study that a request names, or answers that there is none.
+func (s *Server) found(c *gin.Context) *studies.Study {
+	uid := c.Param("uid")
+	c.Set("study", HashUID(uid))
+	st, err := s.opts.Durable.store.Study(uid)
+	if err != nil || st == nil {
+		s.refuseStudy(c, err)
+		return nil
+	}
+	return st
+}
+
+// refuseStudy answers for a study that is not there, or cannot be read.
+func (s *Server) refuseStudy(c *gin.Context, err error) {
+	switch {
+	case err == nil, errors.Is(err, studies.ErrGone):
+		s.refuse(c, problem(http.StatusNotFound, "no_such_study", "finished studies are removed after the time that --retain says",
+			"the server holds no such study"))
+	case errors.Is(err, ErrNotDead):
+		s.refuse(c, problem(http.StatusConflict, "not_dead", "only dead letters can be tried again or discarded", "%v", err))
+	default:
+		s.opts.Logger.Error("read a study", "error", err)
+		s.refuse(c, internalProblem())
+	}
+}
+
+func (s *Server) study(c *gin.Context) {
+	if st := s.found(c); st != nil {
+		status, err := s.opts.Durable.status(st)
+		if err != nil {
+			s.refuseStudy(c, err)
+			return
+		}
+		s.respond(c, http.StatusOK, status)
+	}
+}
+
+func (s *Server) version(c *gin.Context) {
+	st := s.found(c)
+	if st == nil {
+		return
+	}
+	wanted := c.Param("version")
+	if !slices.ContainsFunc(st.Outcomes, func(o studies.Outcome) bool { return o.Version == wanted }) {
+		s.refuse(c, problem(http.StatusNotFound, "no_such_version", "the study's document names its versions", "the study has no such version"))
+		return
+	}
+	o, err := s.opts.Durable.store.Outcome(st.UID, wanted)
+	if err != nil {
+		s.refuseStudy(c, err)
+		return
+	}
+	s.respond(c, http.StatusOK, o)
+}
+
+func (s *Server) retry(c *gin.Context) {
+	s.decide(c, func(uid string) error { return s.opts.Durable.Retry(c.Request.Context(), uid) })
+}
+
+func (s *Server) discard(c *gin.Context) { s.decide(c, s.opts.Durable.Discard) }
+
+// decide does what an operator decided about a dead letter, and answers with what it is now.
+func (s *Server) decide(c *gin.Context, do func(uid string) error) {
+	if st := s.found(c); st != nil {
+		if err := do(st.UID); err != nil {
+			s.refuseStudy(c, err)
+			return
+		}
+		s.study(c)
+	}
+}
+
+// The sizes of a page.
+const (
+	pageStudies    = 100
+	maxPageStudies = 1000
+)
+
+// list answers with studies by state, page by page. Where a page begins is named by the study before it, so that nothing is
+// shown twice or left out when studies come in between.
+func (s *Server) list(c *gin.Context) {
+	limit := pageStudies
+	if text, given := c.GetQuery("limit"); given {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 1 || n > maxPageStudies {
+			s.refuse(c, badQuery("limit must be a number from 1 to %d", maxPageStudies))
+			return
+		}
+		limit = n
+	}
+	var after time.Time
+	afterUID := ""
+	if text, given := c.GetQuery("after"); given {
+		at, uid, _ := strings.Cut(text, "~")
+		var err error
+		if after, err = time.Parse(time.RFC3339Nano, at); err != nil || !studies.ValidUID(uid) {
+			s.refuse(c, badQuery("after must be taken from the member next of a page"))
+			return
+		}
+		afterUID = uid
+	}
+	state := c.Query("state")
+	d, page := s.opts.Durable, StudyList{Studies: []StudySummary{}}
+	for _, st := range d.store.All() {
+		at := st.LastReceived()
+		if afterUID != "" && (at.After(after) || at.Equal(after) && st.UID <= afterUID) || state != "" && d.state(st) != state {
+			continue
+		}
+		if len(page.Studies) == limit {
+			last := page.Studies[limit-1]
+			query := url.Values{"limit": {strconv.Itoa(limit)}, "after": {last.Received.Format(time.RFC3339Nano) + "~" + last.StudyInstanceUID}}
+			if state != "" {
+				query.Set("state", state)
+			}
+			page.Next = pathStudies + "?" + query.Encode()
+			break
+		}
+		page.Studies = append(page.Studies, d.summary(st))
+	}
+	s.respond(c, http.StatusOK, page)
+}
+
+func badQuery(format string, args ...any) *Problem {
+	return problem(http.StatusBadRequest, "bad_query", "", format, args...)
+}
