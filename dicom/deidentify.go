@@ -78,7 +78,7 @@ func (d Deidentifier) Write(w io.Writer, data []byte) error {
 	if err != nil {
 		return err
 	}
-	meta, err := fileMeta(f.TransferSyntaxUID, []Element{{tag.SOPClassUID, "UI", class}, {tag.SOPInstanceUID, "UI", d.UID(instance)}})
+	meta, err := Meta{class, d.UID(instance), f.TransferSyntaxUID}.Encode()
 	if err != nil {
 		return err
 	}
@@ -107,11 +107,11 @@ func deflate(set []byte) []byte {
 // dataSet is the elements of the image without identities, encoded, in the order of their tags.
 func (d Deidentifier) dataSet(f *File, data []byte) ([][]byte, error) {
 	g := &guard{data: data, lim: f.lim}
-	syntax, pos, err := g.meta()
+	meta, pos, err := g.meta()
 	if err != nil {
 		return nil, err
 	}
-	if syntax == DeflatedExplicitVRLittleEndian {
+	if meta.TransferSyntaxUID == DeflatedExplicitVRLittleEndian {
 		if g.data, err = inflate(data[pos:], f.lim.MaxBytes); err != nil {
 			return nil, err
 		}

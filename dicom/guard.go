@@ -53,14 +53,12 @@ func inspect(data []byte, lim Limits, inflate func(deflated []byte, limit int) (
 	if len(data) > lim.MaxBytes {
 		return nil, refuse(CodeTooLarge, "the file has %d bytes, the limit is %d", len(data), lim.MaxBytes)
 	}
-	if len(data) < preambleBytes+len(magic) || string(data[preambleBytes:preambleBytes+len(magic)]) != magic {
-		return nil, refuse(CodeNotDICOM, "no %q after a preamble of %d bytes", magic, preambleBytes)
-	}
 	g := &guard{data: data, lim: lim}
-	syntax, pos, err := g.meta()
+	meta, pos, err := g.meta()
 	if err != nil {
 		return nil, err
 	}
+	syntax := meta.TransferSyntaxUID
 	lay := &layout{syntax: syntax, enc: encoding{order: binary.LittleEndian}, dataset: pos}
 	switch syntax {
 	case ExplicitVRLittleEndian:
@@ -110,27 +108,36 @@ type guard struct {
 	shrunk  map[int]int // bytes cut from what has its length there
 }
 
-// meta walks group 2, which is always explicit VR little endian, and returns the transfer syntax and the place of the data
-// set. The group's own length is not relied on: it is often wrong.
-func (g *guard) meta() (syntax string, pos int, err error) {
-	enc := encoding{order: binary.LittleEndian}
+// meta walks preamble and group 2, which is always explicit VR little endian, and returns the place of the data set too. The
+// group's own length is not relied on: it is often wrong.
+func (g *guard) meta() (m Meta, pos int, err error) {
 	pos = preambleBytes + len(magic)
+	if len(g.data) < pos || string(g.data[preambleBytes:pos]) != magic {
+		return m, 0, refuse(CodeNotDICOM, "no %q after a preamble of %d bytes", magic, preambleBytes)
+	}
+	enc := encoding{order: binary.LittleEndian}
 	for len(g.data)-pos >= 2 && binary.LittleEndian.Uint16(g.data[pos:]) == tag.MetadataGroup {
 		h, err := g.head(pos, len(g.data), enc)
 		if err != nil {
-			return "", 0, err
+			return m, 0, err
 		}
 		if pos, err = g.value(h, len(g.data), enc, 0); err != nil {
-			return "", 0, err
+			return m, 0, err
 		}
-		if h.tag == tag.TransferSyntaxUID {
-			syntax = strings.Trim(string(g.data[h.value:pos]), " \x00")
+		value := strings.Trim(string(g.data[h.value:pos]), " \x00")
+		switch h.tag {
+		case tag.MediaStorageSOPClassUID:
+			m.SOPClassUID = value
+		case tag.MediaStorageSOPInstanceUID:
+			m.SOPInstanceUID = value
+		case tag.TransferSyntaxUID:
+			m.TransferSyntaxUID = value
 		}
 	}
-	if syntax == "" {
-		return "", 0, refuse(CodeMalformed, "the file meta information names no transfer syntax")
+	if m.TransferSyntaxUID == "" {
+		return m, 0, refuse(CodeMalformed, "the file meta information names no transfer syntax")
 	}
-	return syntax, pos, nil
+	return m, pos, nil
 }
 
 // dataset walks the top level up to the pixels. What follows them (padding, signatures) is not read.

@@ -38,7 +38,7 @@ const (
 
 // deflated is a file whose data set is the given bytes, deflated.
 func deflated(t testing.TB, set []byte) []byte {
-	meta, err := fileMeta(DeflatedExplicitVRLittleEndian, sample())
+	meta, err := Meta{"1.2.840.10008.5.1.4.1.1.1.1", "1.2.3", DeflatedExplicitVRLittleEndian}.Encode()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,7 +57,7 @@ func hostile(t testing.TB) []struct {
 	code Code
 } {
 	good := encode(t, ExplicitVRLittleEndian, sample())
-	meta, err := fileMeta(DeflatedExplicitVRLittleEndian, sample())
+	meta, err := Meta{"1.2.840.10008.5.1.4.1.1.1.1", "1.2.3", DeflatedExplicitVRLittleEndian}.Encode()
 	if err != nil {
 		t.Fatal(err)
 	}

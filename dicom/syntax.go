@@ -39,6 +39,15 @@ func encapsulates(transferSyntaxUID string) bool {
 	return false
 }
 
+// Readable says whether [Parse] reads files of a transfer syntax.
+func Readable(transferSyntaxUID string) bool {
+	switch transferSyntaxUID {
+	case ImplicitVRLittleEndian, ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian:
+		return true
+	}
+	return encapsulates(transferSyntaxUID)
+}
+
 // UnsupportedSyntax is the refusal of a transfer syntax, by its name.
 func UnsupportedSyntax(transferSyntaxUID string) *Error {
 	if name := SyntaxName(transferSyntaxUID); name != "" {

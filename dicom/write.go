@@ -35,12 +35,6 @@ type Element struct {
 	Value any
 }
 
-// The file meta information names the software that wrote a file (PS3.10 7.1).
-const (
-	implementationClassUID    = "2.25.267311986320411520842951230415087125917"
-	implementationVersionName = "MVMAE_1"
-)
-
 const undefinedLength = math.MaxUint32
 
 // Write writes a Part 10 file: preamble, file meta information made from SOPClassUID and SOPInstanceUID of elems, and
@@ -50,16 +44,28 @@ const undefinedLength = math.MaxUint32
 // The four native transfer syntaxes are encoded as they ask. Any other UID means explicit VR little endian with the
 // []byte of PixelData as the single fragment of an encapsulated frame (PS3.5 A.4).
 func Write(w io.Writer, transferSyntaxUID string, elems []Element) error {
+	meta, err := identify(elems)
+	if err != nil {
+		return fmt.Errorf("write dicom: %w", err)
+	}
+	meta.TransferSyntaxUID = transferSyntaxUID
+	head, err := meta.Encode()
+	if err != nil {
+		return fmt.Errorf("write dicom: %w", err)
+	}
+	if _, err := w.Write(head); err != nil {
+		return fmt.Errorf("write dicom: %w", err)
+	}
+	return WriteDataSet(w, transferSyntaxUID, elems)
+}
+
+// WriteDataSet writes what follows the file meta information: a data set as it travels in a DIMSE message.
+func WriteDataSet(w io.Writer, transferSyntaxUID string, elems []Element) error {
 	sorted, err := sortElements(elems)
 	if err != nil {
 		return fmt.Errorf("write dicom: %w", err)
 	}
-	meta, err := fileMeta(transferSyntaxUID, sorted)
-	if err != nil {
-		return fmt.Errorf("write dicom: %w", err)
-	}
 	bw := bufio.NewWriter(w)
-	bw.Write(meta)
 	enc := encoder{w: bw, order: binary.LittleEndian}
 	var deflated bytes.Buffer
 	var deflater *flate.Writer
@@ -90,47 +96,6 @@ func Write(w io.Writer, transferSyntaxUID string, elems []Element) error {
 		return fmt.Errorf("write dicom: %w", err)
 	}
 	return nil
-}
-
-// fileMeta is the preamble and group 2, always explicit VR little endian (PS3.10 7.1).
-func fileMeta(transferSyntaxUID string, elems []Element) ([]byte, error) {
-	var class, instance any
-	for _, e := range elems {
-		switch {
-		case e.Tag.Group <= 2:
-			return nil, fmt.Errorf("element %s: groups 0 and 2 are not the caller's", e.Tag)
-		case e.Tag == tag.SOPClassUID:
-			class = e.Value
-		case e.Tag == tag.SOPInstanceUID:
-			instance = e.Value
-		}
-	}
-	if class == nil || instance == nil {
-		return nil, fmt.Errorf("no SOPClassUID or no SOPInstanceUID")
-	}
-	var body bytes.Buffer
-	enc := encoder{w: &body, order: binary.LittleEndian}
-	for _, e := range []Element{
-		{tag.FileMetaInformationVersion, "OB", []byte{0, 1}},
-		{tag.MediaStorageSOPClassUID, "UI", class},
-		{tag.MediaStorageSOPInstanceUID, "UI", instance},
-		{tag.TransferSyntaxUID, "UI", transferSyntaxUID},
-		{tag.ImplementationClassUID, "UI", implementationClassUID},
-		{tag.ImplementationVersionName, "SH", implementationVersionName},
-	} {
-		if err := enc.element(e); err != nil {
-			return nil, err
-		}
-	}
-	var head bytes.Buffer
-	head.Write(make([]byte, preambleBytes))
-	head.WriteString(magic)
-	enc.w = &head
-	length := Element{tag.FileMetaInformationGroupLength, "UL", []uint32{uint32(body.Len())}}
-	if err := enc.element(length); err != nil {
-		return nil, err
-	}
-	return append(head.Bytes(), body.Bytes()...), nil
 }
 
 func sortElements(elems []Element) ([]Element, error) {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/mvmae/mvmae/cmd/internal/cli"
 	"github.com/mvmae/mvmae/dicom/codec/external"
+	"github.com/mvmae/mvmae/dicom/pacs"
 	"github.com/mvmae/mvmae/internal/hint"
 	"github.com/mvmae/mvmae/internal/libs"
 	"github.com/mvmae/mvmae/model/ort"
@@ -23,6 +24,9 @@ import (
 type DoctorCmd struct {
 	Model  string `type:"path" placeholder:"FILE" help:"Open this model file too."`
 	Device string `default:"auto" enum:"cpu,cuda,auto" help:"The device that is wanted: with cuda, its absence is an error."`
+
+	PACS    []pacs.Node `name:"pacs" placeholder:"AE@HOST:PORT" help:"Call this PACS too (C-ECHO)."`
+	calling `embed:""`
 }
 
 // check is one thing looked for.
@@ -46,6 +50,9 @@ func (c *DoctorCmd) Run(ctx context.Context, out *cli.Output) error {
 	}
 	if c.Model != "" {
 		checks = append(checks, look("model", true, c.tryModel))
+	}
+	for _, to := range c.PACS {
+		checks = append(checks, look("PACS", true, func() (string, error) { return c.echo(ctx, to) }))
 	}
 	for _, k := range checks {
 		state := "found"

@@ -30,7 +30,8 @@ type Archive interface {
 	// not: Keep returns that error and leaves nothing behind.
 	Keep(ctx context.Context, o Object, part10 io.Reader) error
 
-	// Holds says whether Keep has returned nil for that object and it is still there. Storage commitment is answered by it.
+	// Holds says whether Keep has returned nil for that object and it is still there. Storage commitment is answered by it. The
+	// class is empty where who asks does not know it: a PACS need not tell when it is queried.
 	Holds(ctx context.Context, sopClassUID, sopInstanceUID string) (bool, error)
 
 	// Released is called when a peer has ended an association in order: it has sent all that it meant to send in it. After an
@@ -44,12 +45,17 @@ type Status uint16
 // The statuses that this package sends or knows (PS3.7 C, PS3.4 B.2.3, C.4.1.1.4, C.4.2.1.5).
 const (
 	StatusSuccess          Status = 0x0000
-	StatusNoSuchSOPClass   Status = 0x0118 // the presentation context is for another one
 	StatusProcessing       Status = 0x0110 // processing failure
 	StatusNoSuchInstance   Status = 0x0112
+	StatusInvalidInstance  Status = 0x0117
+	StatusNoSuchSOPClass   Status = 0x0118
+	StatusClassConflict    Status = 0x0119 // the instance is of another class
+	StatusClassUnsupported Status = 0x0122
+	StatusNoSuchAction     Status = 0x0123
 	StatusDuplicateRequest Status = 0x0210 // duplicate invocation
 	StatusUnrecognised     Status = 0x0211 // unrecognized operation
 	StatusMistyped         Status = 0x0212 // mistyped argument
+	StatusLimit            Status = 0x0213 // resource limitation
 	StatusOutOfResources   Status = 0xA700
 	StatusNotMatching      Status = 0xA900 // data set does not match SOP class
 	StatusNotUnderstood    Status = 0xC000
