@@ -17,8 +17,7 @@ import (
 	"github.com/mvmae/mvmae/serve/studies"
 )
 
-// held are the objects that a path names, in the order they came. Of several with one UID those that are classified count. An
-// empty list has been answered.
+// held are the instances that a path names. An empty list has been answered.
 func (s *Server) held(c *gin.Context) []studies.Object {
 	study, series, instance, ok := s.pathUIDs(c)
 	if !ok {
@@ -29,7 +28,7 @@ func (s *Server) held(c *gin.Context) []studies.Object {
 		s.refuseStudy(c, err)
 		return nil
 	}
-	objects := slices.DeleteFunc(slices.Clone(st.Used(s.opts.Durable.opts.Conflicts)), func(o studies.Object) bool {
+	objects := slices.DeleteFunc(instances(st, s.opts.Durable.opts.Conflicts), func(o studies.Object) bool {
 		return series != "" && o.SeriesInstanceUID != series || instance != "" && o.SOPInstanceUID != instance
 	})
 	if len(objects) == 0 {

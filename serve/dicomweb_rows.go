@@ -24,14 +24,20 @@ type row struct {
 	objects []studies.Object // those of the row, at least one
 }
 
-// rows takes a study apart. An instance is one row, however many objects have its UID; those that are not used have none.
-func rows(st *studies.Study, rule studies.Conflicts, to level) []row {
+// instances are the objects of a study as DICOMweb knows them, in the order they came: one for each SOP Instance UID. Where two
+// share one and both are classified, that is the one that came first.
+func instances(st *studies.Study, rule studies.Conflicts) []studies.Object {
 	seen := map[string]bool{}
-	objects := slices.DeleteFunc(slices.Clone(st.Used(rule)), func(o studies.Object) bool {
+	return slices.DeleteFunc(slices.Clone(st.Used(rule)), func(o studies.Object) bool {
 		again := seen[o.SOPInstanceUID]
 		seen[o.SOPInstanceUID] = true
 		return again
 	})
+}
+
+// rows takes a study apart.
+func rows(st *studies.Study, rule studies.Conflicts, to level) []row {
+	objects := instances(st, rule)
 	if to == levelStudy {
 		return []row{{objects, objects}}
 	}

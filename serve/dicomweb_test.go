@@ -197,6 +197,8 @@ func TestStow_Refusals(t *testing.T) {
 		t.Fatal(err)
 	}
 	cut.Body = io.NopCloser(bytes.NewReader(whole[:len(whole)-300]))
+	d := openDurable(t, t.TempDir(), DurableOptions{})
+	d.opts.Limits = Limits{RequestBytes: 100 << 10, FileBytes: 20 << 10, Files: 3}
 	for _, c := range []struct {
 		name   string
 		r      *http.Request
@@ -217,20 +219,16 @@ func TestStow_Refusals(t *testing.T) {
 		{"too many objects", stow(t, "/studies", good, good, good, good), 413, "too_many_files"},
 		{"too large a request", stow(t, "/studies", make([]byte, 200<<10)), 413, "request_too_large"},
 	} {
-		d := openDurable(t, t.TempDir(), DurableOptions{})
-		d.opts.Limits = Limits{RequestBytes: 100 << 10, FileBytes: 20 << 10, Files: 3}
 		if p := problemOf(t, d.do(c.r)); p.Status != c.status || p.Code != c.code {
 			t.Errorf("%s: %+v", c.name, p)
 		}
 		if n := len(d.d.store.All()); n > 0 || d.d.gate.Waiting("1.2.3") {
 			t.Errorf("%s: %d studies are held", c.name, n)
 		}
-		d.stop()
 	}
 	if p := problemOf(t, (&durable{Server: NewServer(ServerOptions{Logger: quiet})}).do(stow(t, "/studies", good))); p.Code != "no_store" {
 		t.Errorf("without a store: %+v", p)
 	}
-	d := openDurable(t, t.TempDir(), DurableOptions{})
 	for range cap(d.intake) {
 		d.intake <- struct{}{}
 	}
@@ -240,6 +238,7 @@ func TestStow_Refusals(t *testing.T) {
 }
 
 func TestStow_DiskFillsUp(t *testing.T) {
+	d := openDurable(t, t.TempDir(), DurableOptions{})
 	for _, c := range []struct {
 		room   int // objects
 		status int
@@ -249,7 +248,6 @@ func TestStow_DiskFillsUp(t *testing.T) {
 		{1, 202, []string{"1.2.3.1", "1.2.3.2 f42752"}},
 		{2, 200, []string{"1.2.3.1", "1.2.3.2"}},
 	} {
-		d := openDurable(t, t.TempDir(), DurableOptions{})
 		left := c.room
 		var err error
 		d.d.store, err = studies.Open(t.TempDir(), studies.Options{Disk: func() (uint64, uint64, error) {
@@ -269,7 +267,6 @@ func TestStow_DiskFillsUp(t *testing.T) {
 		} else if got := stored(t, w); w.Code != c.status || !cmp.Equal(got, c.want) {
 			t.Errorf("room for %d: %d %q", c.room, w.Code, got)
 		}
-		d.stop()
 	}
 }
 
@@ -425,10 +422,11 @@ func TestWado_Negotiation(t *testing.T) {
 
 func TestWado_ConflictingObjects(t *testing.T) {
 	first, last := explicit(t, nil), explicit(t, map[tag.Tag]any{tag.PatientID: "P2"})
-	for rule, want := range map[studies.Conflicts][][]byte{studies.UseBoth: {first, last}, studies.UseFirst: {first}, studies.UseLast: {last}} {
-		d := openDurable(t, t.TempDir(), DurableOptions{Conflicts: rule})
-		stored(t, d.do(stow(t, "/studies", first)))
-		stored(t, d.do(stow(t, "/studies", last)))
+	d := openDurable(t, t.TempDir(), DurableOptions{})
+	stored(t, d.do(stow(t, "/studies", first)))
+	stored(t, d.do(stow(t, "/studies", last)))
+	for rule, want := range map[studies.Conflicts][][]byte{studies.UseBoth: {first}, studies.UseFirst: {first}, studies.UseLast: {last}} {
+		d.d.opts.Conflicts = rule
 		w := d.get("/studies/1.2.3", "")
 		if got, _ := retrieved(t, w.Header(), w.Body); !cmp.Equal(got, want) {
 			t.Errorf("%s: %d objects", rule, len(got))
@@ -436,7 +434,6 @@ func TestWado_ConflictingObjects(t *testing.T) {
 		if found := search(t, d, "/instances"); len(found) != 1 {
 			t.Errorf("%s: %d instances", rule, len(found))
 		}
-		d.stop()
 	}
 }
 
