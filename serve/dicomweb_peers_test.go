@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -59,7 +60,7 @@ out["retrieve_url"] = [r.RetrieveURL] + [i.RetrieveURL for i in r.ReferencedSOPS
 study = sets[0].StudyInstanceUID
 
 found = [Dataset.from_json(d) for d in c.search_for_studies(search_filters={"PatientName": "yamada*", "StudyDate": "20260101-20260131"})]
-out["studies"] = [[d.StudyInstanceUID, str(d.PatientName), d.NumberOfStudyRelatedInstances, list(d.ModalitiesInStudy)] for d in found]
+out["studies"] = [[d.StudyInstanceUID, str(d.PatientName), d.NumberOfStudyRelatedInstances, d.ModalitiesInStudy] for d in found]
 out["none"] = c.search_for_studies(search_filters={"PatientID": "nobody"})
 out["series"] = [Dataset.from_json(d).SeriesInstanceUID for d in c.search_for_series(study)]
 out["instances"] = [Dataset.from_json(d).SOPInstanceUID for d in c.search_for_instances(study, limit=1, get_remaining=True)]
@@ -125,7 +126,7 @@ func TestPeers_DicomwebClientStoresSearchesRetrieves(t *testing.T) {
 	want := map[string]any{
 		"stored":       list("1.2.3.1", "1.2.3.2"),
 		"retrieve_url": list(study, study+"/series/1.2.3.4/instances/1.2.3.1", study+"/series/1.2.3.5/instances/1.2.3.2"),
-		"studies":      list(list("1.2.3", "Yamada^Tarou=山田^太郎=やまだ^たろう", 2.0, list("DX"))),
+		"studies":      list(list("1.2.3", "Yamada^Tarou=山田^太郎=やまだ^たろう", 2.0, "DX")),
 		"none":         list(), "series": list("1.2.3.4", "1.2.3.5"), "instances": list("1.2.3.1", "1.2.3.2"),
 		"instance_same": true, "retrieve_study": list(true, true), "iter_study": list(true, true), "series_same": true,
 		"metadata_problems": list(),
@@ -192,7 +193,6 @@ func TestPeers_OrthancSendsSearchesFetches(t *testing.T) {
 	call("DELETE", "/studies/"+parent.ParentStudy, nil, nil)
 	call("POST", "/dicom-web/servers/mvmae/retrieve", map[string]any{
 		"Resources": []map[string]string{{"Study": "1.2.3"}}, "Synchronous": true,
-		"HttpHeaders": map[string]string{"Accept": acceptObjects},
 	}, nil)
 	var back []struct {
 		MainDicomTags struct{ SOPInstanceUID string }
@@ -200,5 +200,44 @@ func TestPeers_OrthancSendsSearchesFetches(t *testing.T) {
 	call("GET", "/studies/"+parent.ParentStudy+"/instances", nil, &back)
 	if len(back) != 2 {
 		t.Errorf("Orthanc fetched %v\n%s", back, o.Log())
+	}
+}
+
+func TestPeers_OrthancIsToldOfEachObject(t *testing.T) {
+	needDicomwebPeers(t)
+	for name, c := range map[string]struct {
+		held   []byte // by us, before
+		second map[tag.Tag]any
+		kept   int
+		fails  bool
+	}{
+		"one of a class that is not taken": {nil, map[tag.Tag]any{tag.SOPClassUID: "1.2.840.10008.5.1.4.1.1.2"}, 1, true},
+		"one that we hold otherwise":       {explicit(t, map[tag.Tag]any{tag.PatientID: "P2"}), nil, 3, false},
+	} {
+		d, url := listening(t)
+		o, err := dimse.StartOrthanc(t.Context(), t.TempDir(), map[string]any{
+			"Plugins": []string{plugin}, "DicomWeb": map[string]any{"Enable": true, "Servers": map[string]any{"mvmae": []string{url + "/"}}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.held != nil {
+			stored(t, d.do(stow(t, "/studies", c.held)))
+		}
+		second := map[tag.Tag]any{tag.SOPInstanceUID: "1.2.3.2"}
+		maps.Copy(second, c.second)
+		var parent struct{ ParentStudy string }
+		for _, one := range [][]byte{explicit(t, nil), explicit(t, second)} {
+			if err := o.Call(t.Context(), "POST", "/instances", one, &parent); err != nil {
+				t.Fatal(err)
+			}
+		}
+		err = o.Call(t.Context(), "POST", "/dicom-web/servers/mvmae/stow", map[string]any{"Resources": []string{parent.ParentStudy}, "Synchronous": true}, nil)
+		t.Logf("%s: %v\n%s", name, err, o.Log())
+		st, errs := d.d.store.Study("1.2.3")
+		if errs != nil || len(st.Objects) != c.kept || (err != nil) != c.fails {
+			t.Errorf("%s: %v; %+v, %v", name, err, st, errs)
+		}
+		o.Close()
 	}
 }
