@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"net/textproto"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -234,6 +235,75 @@ func TestStow_Refusals(t *testing.T) {
 	}
 	if w := d.do(stow(t, "/studies", good)); problemOf(t, w).Code != "busy" || w.Code != 503 || w.Header().Get("Retry-After") == "" {
 		t.Errorf("busy: %d %s", w.Code, w.Body)
+	}
+}
+
+func TestStow_HostileMultipart(t *testing.T) {
+	d := openDurable(t, t.TempDir(), DurableOptions{})
+	d.opts.Limits = Limits{RequestBytes: 1 << 20, FileBytes: 20 << 10, Files: 3}
+	good := string(explicit(t, nil))
+	const head = "Content-Type: application/dicom\r\n"
+	for name, body := range map[string]string{
+		"no boundary":                strings.Repeat("x", 100<<10),
+		"lines and no boundary":      strings.Repeat("x\r\n", 100<<10),
+		"nothing":                    "",
+		"boundary alone":             "--b",
+		"head that does not end":     "--b\r\n" + head,
+		"head without a colon":       "--b\r\nhello\r\n\r\n" + good + "\r\n--b--\r\n",
+		"head of many lines":         "--b\r\n" + strings.Repeat("A: b\r\n", 50_000) + "\r\n" + good + "\r\n--b--\r\n",
+		"head of one long line":      "--b\r\nA: " + strings.Repeat("x", 1<<20) + "\r\n\r\n" + good + "\r\n--b--\r\n",
+		"parts without end":          strings.Repeat("--b\r\n"+head+"\r\n\r\n", 1000),
+		"good object, no end":        "--b\r\n" + head + "\r\n" + good,
+		"good object, wrong end":     "--b\r\n" + head + "\r\n" + good + "\r\n--c--\r\n",
+		"good object, then too much": "--b\r\n" + head + "\r\n" + good + "\r\n--b--\r\n" + strings.Repeat("x", 1<<20),
+	} {
+		r := httptest.NewRequest("POST", "/dicom-web/studies", strings.NewReader(body))
+		r.Header.Set("Content-Type", `multipart/related; type="application/dicom"; boundary=b`)
+		if p := problemOf(t, d.do(r)); p.Status != 400 && p.Status != 413 {
+			t.Errorf("%s: %+v", name, p)
+		}
+	}
+	if n := len(d.d.store.All()); n > 0 {
+		t.Errorf("%d studies are held", n)
+	}
+}
+
+// discard is the answer to a caller who only counts.
+type discard struct {
+	header http.Header
+	status int
+	bytes  int
+}
+
+func (d *discard) Header() http.Header         { return d.header }
+func (d *discard) WriteHeader(status int)      { d.status = status }
+func (d *discard) Write(b []byte) (int, error) { d.bytes += len(b); return len(b), nil }
+
+// Neither taking in nor handing out takes memory with the object.
+func TestDicomweb_MemoryDoesNotGrowWithTheObject(t *testing.T) {
+	d := openDurable(t, t.TempDir(), DurableOptions{})
+	const size = 24 << 20
+	rq := stow(t, "/studies", explicit(t, map[tag.Tag]any{tag.PixelData: make([]byte, size)}))
+	allocated := func(do func()) uint64 {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		do()
+		runtime.ReadMemStats(&after)
+		return after.TotalAlloc - before.TotalAlloc
+	}
+	w := &discard{header: http.Header{}}
+	if n := allocated(func() { d.Handler().ServeHTTP(w, rq) }); n > size/4 || w.status != 200 {
+		t.Errorf("status %d, %d bytes allocated to store", w.status, n)
+	}
+	w = &discard{header: http.Header{}}
+	get := httptest.NewRequest("GET", "/dicom-web/studies/1.2.3", nil)
+	if n := allocated(func() { d.Handler().ServeHTTP(w, get) }); n > size/4 || w.status != 200 || w.bytes < size {
+		t.Errorf("status %d, %d bytes allocated to hand out %d", w.status, n, w.bytes)
+	}
+	w = &discard{header: http.Header{}}
+	get = httptest.NewRequest("GET", "/dicom-web/studies/1.2.3/metadata", nil)
+	if n := allocated(func() { d.Handler().ServeHTTP(w, get) }); n > size/4 || w.status != 200 {
+		t.Errorf("status %d, %d bytes allocated for metadata", w.status, n)
 	}
 }
 
