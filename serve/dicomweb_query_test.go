@@ -2,13 +2,17 @@ package serve
 
 import (
 	"encoding/json"
+	"net/http/httptest"
 	"net/url"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/gin-gonic/gin"
 	"github.com/google/go-cmp/cmp"
 	"github.com/suyashkumar/dicom/pkg/tag"
+
+	"github.com/mvmae/mvmae/serve/studies"
 )
 
 // search is a QIDO-RS answer.
@@ -206,4 +210,49 @@ func TestGlob(t *testing.T) {
 			t.Errorf("%.20s like %.20s: %v", c.text, c.pattern, got)
 		}
 	}
+}
+
+// Whatever is asked is refused or answered, and what is matched by is among what a row has.
+func FuzzQuery(f *testing.F) {
+	for _, query := range []string{
+		"PatientName=a*b?&StudyDate=20260101-&limit=1&includefield=all", "00100020=%5C&StudyTime=10-1130", "StudyInstanceUID=1,2&fuzzymatching=true",
+		"RequestAttributesSequence.StudyInstanceUID=1", "ModalitiesInStudy=CR%5CDX&offset=3",
+	} {
+		f.Add(query, "PatientName", "DOE^JANE")
+	}
+	f.Fuzz(func(t *testing.T, text, keyword, value string) {
+		values, err := url.ParseQuery(text)
+		if err != nil {
+			return
+		}
+		r := row{}
+		r.objects = []studies.Object{{StudyInstanceUID: "1.2", Attributes: map[string][]string{keyword: {value}}}}
+		r.study = r.objects
+		for to := levelStudy; to <= levelInstance; to++ {
+			q, err := parseQuery(values, to)
+			if err != nil {
+				continue
+			}
+			q.matches(&r)
+			for _, k := range q.keys {
+				if fields[k.tag].level > to {
+					t.Errorf("level %d is matched by %s", to, k.tag)
+				}
+			}
+		}
+	})
+}
+
+func FuzzAccepted(f *testing.F) {
+	f.Add(acceptObjects)
+	f.Add(`a;b="c,d;e", */*;q=0, multipart/related; type=application/dicom`)
+	f.Fuzz(func(t *testing.T, header string) {
+		c := &gin.Context{Request: httptest.NewRequest("GET", "/", nil)}
+		c.Request.Header.Set("Accept", header)
+		for _, a := range accepted(c) {
+			if a.media != strings.TrimSpace(a.media) {
+				t.Errorf("media range %q", a.media)
+			}
+		}
+	})
 }

@@ -23,6 +23,7 @@ import (
 	"github.com/suyashkumar/dicom/pkg/tag"
 
 	"github.com/mvmae/mvmae/dicom"
+	"github.com/mvmae/mvmae/serve/servetest"
 	"github.com/mvmae/mvmae/serve/studies"
 )
 
@@ -392,6 +393,49 @@ func TestStow_SlowSender(t *testing.T) {
 	}
 	if n := len(d.d.store.All()); n > 0 || d.d.gate.Waiting("1.2.3") {
 		t.Errorf("%d studies are held", n)
+	}
+}
+
+// While a request is on its way its study is not complete, however long its sender pauses.
+func TestStow_SlowSenderDoesNotSplitAStudy(t *testing.T) {
+	d := openDurable(t, t.TempDir(), DurableOptions{Quiet: time.Millisecond})
+	d.run(t, &fakeModel{})
+	network, stop, stopped := running(t, d.Server)
+	client := http.Client{Transport: &http.Transport{DialContext: network.dial}}
+	views := servetest.Study("1.2", 1)
+	r := stow(t, "/studies", views[0].Bytes(t), views[1].Bytes(t))
+	whole, err := io.ReadAll(r.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, sender := io.Pipe()
+	go func() {
+		sender.Write(whole[:len(whole)-200])
+		// Another study comes and is classified: that takes longer than the quiet period.
+		if w := d.do(stow(t, "/studies", servetest.Object{Study: "1.9"}.Bytes(t))); w.Code != 200 {
+			t.Errorf("the other study: %d %s", w.Code, w.Body)
+		}
+		d.wait(t, "1.9", "done")
+		sender.Write(whole[len(whole)-200:])
+		sender.Close()
+	}()
+	rq, err := http.NewRequestWithContext(t.Context(), "POST", "http://server/dicom-web/studies", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rq.Header = r.Header
+	response, err := client.Do(rq)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response.Body.Close()
+	d.wait(t, "1.2", "done")
+	if doc := d.study(t, "1.2"); len(doc.Outcomes) != 1 || len(doc.Result.Views) != 2 {
+		t.Errorf("%+v", doc)
+	}
+	stop()
+	if err := <-stopped; err != nil {
+		t.Error(err)
 	}
 }
 
