@@ -25,7 +25,7 @@ build: runtime ## build the programs into bin/, with what "codecs" installs wher
 	$(GO) build -trimpath -tags "$(CODEC_TAGS)" -o bin/ ./cmd/...
 
 peers: codecs $(PEERS)/ready ## install the DICOM programs and packages that tests compare with (Debian, Ubuntu; as root)
-	@sh internal/libs/debian dcmtk libgdcm-tools orthanc orthanc-dicomweb
+	@sh internal/libs/debian dcmtk libgdcm-tools orthanc orthanc-dicomweb curl
 
 # The peers are wanted, not needed: where they cannot be had their tests are skipped, unless MVMAE_REQUIRE_PEERS is 1.
 test: lint runtime $(VENV)/ready ## run every check and test

@@ -40,7 +40,8 @@ func describeDicomweb(doc *huma.OpenAPI, answers func(ok any, okText string, pro
 		responses["202"] = &huma.Response{Description: "Some are, or all with warnings.", Content: responses["200"].Content}
 		responses["409"] = &huma.Response{Description: "None is, for the reasons given.", Content: responses["200"].Content}
 		op := add(http.MethodPost, path, id, "Store objects (STOW-RS)", responses,
-			param("complete", "query", "false says that more of the studies is to come.", huma.TypeBoolean))
+			param("complete", "query", "false says that more of the studies is to come.", huma.TypeBoolean),
+			param("Study-Complete", "header", "Says the same, for callers who cannot add to the address.", huma.TypeBoolean))
 		op.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{typeRelated: requestBody().Content[typeRelated]}}
 	}
 	for path, id := range map[string]string{

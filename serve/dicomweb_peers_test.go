@@ -7,9 +7,11 @@ import (
 	"maps"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/suyashkumar/dicom/pkg/tag"
@@ -29,6 +31,9 @@ func needDicomwebPeers(t *testing.T) {
 	if err == nil {
 		_, err = os.Stat(plugin)
 	}
+	if err == nil {
+		_, err = exec.LookPath("curl")
+	}
 	if err != nil {
 		codecprog.Skip(t, fmt.Sprintf("%v: %s", err, hint.Of(hint.Wrap(err, `run "make peers"`))))
 	}
@@ -37,10 +42,62 @@ func needDicomwebPeers(t *testing.T) {
 // listening is a server that peers reach, and the address of its DICOMweb.
 func listening(t *testing.T) (*durable, string) {
 	t.Helper()
-	d := openDurable(t, t.TempDir(), DurableOptions{})
+	d := openDurable(t, t.TempDir(), DurableOptions{Quiet: time.Hour, Limit: time.Hour})
 	ln := httptest.NewServer(d.Handler())
 	t.Cleanup(ln.Close)
 	return d, ln.URL + pathWeb
+}
+
+// guide is docs/dicomweb.md for a server at another address.
+func guide(t *testing.T, url string) string {
+	t.Helper()
+	text, err := os.ReadFile("../docs/dicomweb.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.ReplaceAll(string(text), "http://127.0.0.1:8080/dicom-web", url)
+}
+
+// orthancOf starts an Orthanc that knows us as the guide says.
+func orthancOf(t *testing.T, url string) *dimse.Orthanc {
+	t.Helper()
+	_, text, _ := strings.Cut(guide(t, url), "```json\n")
+	text, _, _ = strings.Cut(text, "```")
+	var config map[string]any
+	if err := json.Unmarshal([]byte(text), &config); err != nil {
+		t.Fatalf("the guide's configuration: %v\n%s", err, text)
+	}
+	o, err := dimse.StartOrthanc(t.Context(), t.TempDir(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { o.Close() })
+	return o
+}
+
+func TestPeers_CurlAsTheGuideSays(t *testing.T) {
+	needDicomwebPeers(t)
+	_, url := listening(t)
+	dir := t.TempDir()
+	for name, o := range map[string][]byte{"frontal.dcm": explicit(t, nil), "lateral.dcm": explicit(t, map[tag.Tag]any{tag.SOPInstanceUID: "1.2.3.2"})} {
+		if err := os.WriteFile(filepath.Join(dir, name), o, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, script, _ := strings.Cut(guide(t, url), "## With curl\n")
+	script, _, _ = strings.Cut(script, "##")
+	out, err := dimse.Run(t.Context(), "sh", "-e", "-c", "cd "+dir+"\n"+script)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(out, "\n") // one document each, the last of two lines
+	if len(lines) < 4 || !strings.Contains(lines[0], "1.2.3.2") || !strings.Contains(lines[1], "/dicom-web/studies/1.2.3") || !strings.Contains(lines[2], "00280010") {
+		t.Errorf("%s", out)
+	}
+	got, err := os.ReadFile(filepath.Join(dir, "study.multipart"))
+	if err != nil || !bytes.Contains(got, explicit(t, nil)) {
+		t.Errorf("%d bytes retrieved, %v", len(got), err)
+	}
 }
 
 // dicomwebClient sends two files and what is none, asks for them in every way, and prints what it found. Where it compares data
@@ -139,13 +196,8 @@ func TestPeers_DicomwebClientStoresSearchesRetrieves(t *testing.T) {
 func TestPeers_OrthancSendsSearchesFetches(t *testing.T) {
 	needDicomwebPeers(t)
 	d, url := listening(t)
-	o, err := dimse.StartOrthanc(t.Context(), t.TempDir(), map[string]any{
-		"Plugins": []string{plugin}, "DicomWeb": map[string]any{"Enable": true, "Servers": map[string]any{"mvmae": []string{url + "/"}}},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { o.Close() })
+	d.run(t, &fakeModel{})
+	o := orthancOf(t, url)
 	call := func(method, path string, body, result any) {
 		t.Helper()
 		if err := o.Call(t.Context(), method, path, body, result); err != nil {
@@ -165,6 +217,14 @@ func TestPeers_OrthancSendsSearchesFetches(t *testing.T) {
 	st, err := d.d.store.Study("1.2.3")
 	if err != nil || st == nil || len(st.Objects) != 2 {
 		t.Fatalf("%+v, %v\n%s", st, err, o.Log())
+	}
+	// The guide's header: the sender does not say that the study is complete. That of a later study, who does, comes first.
+	stored(t, d.do(stow(t, "/studies", explicit(t, map[tag.Tag]any{tag.StudyInstanceUID: "1.9", tag.PatientID: "Q"}))))
+	for e := range d.events {
+		if e.StudyInstanceUID == "1.9" {
+			break
+		}
+		t.Errorf("%s is %s", e.StudyInstanceUID, e.State)
 	}
 	for _, object := range st.Objects {
 		want := sent[0]
@@ -209,18 +269,13 @@ func TestPeers_OrthancIsToldOfEachObject(t *testing.T) {
 		held   []byte // by us, before
 		second map[tag.Tag]any
 		kept   int
-		fails  bool
+		fails  string // what Orthanc's log says
 	}{
-		"one of a class that is not taken": {nil, map[tag.Tag]any{tag.SOPClassUID: "1.2.840.10008.5.1.4.1.1.2"}, 1, true},
-		"one that we hold otherwise":       {explicit(t, map[tag.Tag]any{tag.PatientID: "P2"}), nil, 3, false},
+		"one of a class that is not taken": {nil, map[tag.Tag]any{tag.SOPClassUID: "1.2.840.10008.5.1.4.1.1.2"}, 1, "only able to receive 1 instances out of 2"},
+		"one that we hold otherwise":       {explicit(t, map[tag.Tag]any{tag.PatientID: "P2"}), nil, 3, ""},
 	} {
 		d, url := listening(t)
-		o, err := dimse.StartOrthanc(t.Context(), t.TempDir(), map[string]any{
-			"Plugins": []string{plugin}, "DicomWeb": map[string]any{"Enable": true, "Servers": map[string]any{"mvmae": []string{url + "/"}}},
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
+		o := orthancOf(t, url)
 		if c.held != nil {
 			stored(t, d.do(stow(t, "/studies", c.held)))
 		}
@@ -232,12 +287,12 @@ func TestPeers_OrthancIsToldOfEachObject(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		err = o.Call(t.Context(), "POST", "/dicom-web/servers/mvmae/stow", map[string]any{"Resources": []string{parent.ParentStudy}, "Synchronous": true}, nil)
-		t.Logf("%s: %v\n%s", name, err, o.Log())
-		st, errs := d.d.store.Study("1.2.3")
-		if errs != nil || len(st.Objects) != c.kept || (err != nil) != c.fails {
-			t.Errorf("%s: %v; %+v, %v", name, err, st, errs)
+		err := o.Call(t.Context(), "POST", "/dicom-web/servers/mvmae/stow", map[string]any{"Resources": []string{parent.ParentStudy}, "Synchronous": true}, nil)
+		if (err != nil) != (c.fails != "") || !strings.Contains(o.Log(), c.fails) {
+			t.Errorf("%s: %v\n%s", name, err, o.Log())
 		}
-		o.Close()
+		if st, err := d.d.store.Study("1.2.3"); err != nil || len(st.Objects) != c.kept {
+			t.Errorf("%s: %+v, %v", name, st, err)
+		}
 	}
 }

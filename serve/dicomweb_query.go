@@ -53,8 +53,12 @@ func (s *Server) search(c *gin.Context, to level) {
 	var page []dicomjson.Dataset
 	found := 0
 	for _, st := range within {
-		for _, r := range rows(st, s.opts.Durable.opts.Conflicts, to) {
-			if series != "" && r.objects[0].SeriesInstanceUID != series || !q.matches(&r) {
+		objects := instances(st, s.opts.Durable.opts.Conflicts)
+		if !q.matches(&row{objects, objects}, levelStudy, levelStudy) { // once, whatever the study has
+			continue
+		}
+		for _, r := range rows(objects, to) {
+			if series != "" && r.objects[0].SeriesInstanceUID != series || !q.matches(&r, levelSeries, to) {
 				continue
 			}
 			if found++; found > q.offset && len(page) < q.limit {
@@ -178,9 +182,10 @@ func attribute(name string) (tag.Info, error) {
 	return info, nil
 }
 
-func (q *query) matches(r *row) bool {
+// matches says whether a row is like the keys of the levels from..to.
+func (q *query) matches(r *row, from, to level) bool {
 	for _, k := range q.keys {
-		if !k.matches(fields[k.tag].of(r)) {
+		if f := fields[k.tag]; f.level >= from && f.level <= to && !k.matches(f.of(r)) {
 			return false
 		}
 	}

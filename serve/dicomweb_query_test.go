@@ -233,7 +233,7 @@ func FuzzQuery(f *testing.F) {
 			if err != nil {
 				continue
 			}
-			q.matches(&r)
+			q.matches(&r, levelStudy, to)
 			for _, k := range q.keys {
 				if fields[k.tag].level > to {
 					t.Errorf("level %d is matched by %s", to, k.tag)

@@ -20,7 +20,7 @@ const (
 
 // row is one study, series or instance that a search looks at.
 type row struct {
-	study   []studies.Object // all of the study
+	study   []studies.Object // all instances of the study
 	objects []studies.Object // those of the row, at least one
 }
 
@@ -36,8 +36,7 @@ func instances(st *studies.Study, rule studies.Conflicts) []studies.Object {
 }
 
 // rows takes a study apart.
-func rows(st *studies.Study, rule studies.Conflicts, to level) []row {
-	objects := instances(st, rule)
+func rows(objects []studies.Object, to level) []row {
 	if to == levelStudy {
 		return []row{{objects, objects}}
 	}
@@ -89,7 +88,7 @@ var fields = func() map[tag.Tag]field {
 	})
 	add(levelStudy, false, tag.SOPClassesInStudy, func(r *row) []string { return distinct(r.study, class) })
 	add(levelStudy, true, tag.NumberOfStudyRelatedSeries, func(r *row) []string { return count(distinct(r.study, series)) })
-	add(levelStudy, true, tag.NumberOfStudyRelatedInstances, func(r *row) []string { return count(distinct(r.study, instance)) })
+	add(levelStudy, true, tag.NumberOfStudyRelatedInstances, func(r *row) []string { return count(r.study) })
 	add(levelSeries, true, tag.NumberOfSeriesRelatedInstances, func(r *row) []string {
 		return count(slices.DeleteFunc(slices.Clone(r.study), func(o studies.Object) bool { return series(o) != series(r.objects[0]) }))
 	})
@@ -126,8 +125,10 @@ func levelOf(t tag.Tag) (to level, always bool) {
 }
 
 func distinct(objects []studies.Object, get func(o studies.Object) string) (values []string) {
+	seen := map[string]bool{"": true}
 	for _, o := range objects {
-		if v := get(o); v != "" && !slices.Contains(values, v) {
+		if v := get(o); !seen[v] {
+			seen[v] = true
 			values = append(values, v)
 		}
 	}

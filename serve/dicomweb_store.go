@@ -80,7 +80,7 @@ func (s *Server) store(c *gin.Context) {
 			return
 		}
 	}
-	kept, err := st.commit(c.Query("complete") != "false")
+	kept, err := st.commit(c.Query("complete") != "false" && c.GetHeader("Study-Complete") != "false")
 	if err != nil {
 		s.opts.Logger.Error("store objects", "error", err)
 	}

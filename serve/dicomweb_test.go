@@ -346,6 +346,9 @@ func TestStow_EndOfRequestCompletes(t *testing.T) {
 	d.run(t, &fakeModel{})
 	first := explicit(t, map[tag.Tag]any{tag.StudyInstanceUID: "1.5"})
 	stored(t, d.do(stow(t, "/studies?complete=false", first)))
+	again := stow(t, "/studies", first)
+	again.Header.Set("Study-Complete", "false")
+	stored(t, d.do(again))
 	stored(t, d.do(stow(t, "/studies", explicit(t, nil))))
 	// Both pass the same gate: what comes out of it first is the study that was closed.
 	for e := range d.events {
