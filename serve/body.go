@@ -257,7 +257,7 @@ func (d *directoryReader) ReadAt(p []byte, off int64) (int, error) {
 // part is one object, with the limit of its size. code is that of the problem if it cannot be read.
 func (b *body) part(name, called string, r io.Reader, code string) part {
 	left := b.lim.FileBytes
-	tooLarge := problem(http.StatusRequestEntityTooLarge, "file_too_large", "the operator's --max-file-mib sets the limit",
+	tooLarge := problem(http.StatusRequestEntityTooLarge, codeFileTooLarge, "the operator's --max-file-mib sets the limit",
 		"%s has more than %d bytes", called, b.lim.FileBytes)
 	failed := name
 	if name != called {

@@ -455,7 +455,7 @@ func TestOpenAPI_DescribesTheServer(t *testing.T) {
 	if err := json.Unmarshal(w.Body.Bytes(), &doc); err != nil {
 		t.Fatal(err)
 	}
-	if !strings.HasPrefix(doc.OpenAPI, "3.1.") || len(doc.Paths) != 9 {
+	if !strings.HasPrefix(doc.OpenAPI, "3.1.") || len(doc.Paths) != 21 {
 		t.Errorf("openapi %s, paths %v", doc.OpenAPI, doc.Paths)
 	}
 	op := doc.Paths["/v1/studies:classify"]["post"]

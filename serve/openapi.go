@@ -37,6 +37,7 @@ func describe(r *gin.Engine) {
 		Responses: answers(Health{}, "They are.", http.StatusServiceUnavailable),
 	})
 	describeDurable(doc, answers)
+	describeDicomweb(doc, answers)
 }
 
 // answersOf returns a function that describes the answers of an operation: the good one, and the problems by their statuses.

@@ -38,6 +38,7 @@ func (s *Server) routes() http.Handler {
 	})
 	r.POST(routeClassify, s.classify)
 	s.durableRoutes(r)
+	s.dicomwebRoutes(r)
 	r.GET(pathLive, func(c *gin.Context) { s.respond(c, http.StatusOK, Health{"live"}) })
 	r.GET(pathReady, func(c *gin.Context) {
 		if p := s.unready(); p != nil {
