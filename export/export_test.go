@@ -222,7 +222,7 @@ func TestBuild_EveryNodeAndWeightIsUsed(t *testing.T) {
 
 func TestInspect_BadFilesAreNamed(t *testing.T) {
 	whole := build(t, exporttest.Spec(t, "nano"), exporttest.Weights(exporttest.Spec(t, "nano")))
-	bare, err := proto.Marshal(&onnxpb.ModelProto{IrVersion: irVersion, Graph: &onnxpb.GraphProto{Name: "other"}})
+	bare, err := proto.Marshal(&onnxpb.ModelProto{IrVersion: irVersions[0], Graph: &onnxpb.GraphProto{Name: "other"}})
 	must(t, err)
 	for _, c := range []struct {
 		name string

@@ -44,6 +44,8 @@ type Metadata struct {
 	Embedding        EmbeddingStats    `json:"embedding"`
 	CheckpointSHA256 string            `json:"checkpoint_sha256"`
 	Precision        string            `json:"precision"`
+	Part             string            `json:"part,omitempty"`      // "encoder" or "head" where the file is not the whole
+	Attention        bool              `json:"attention,omitempty"` // the file has the output attention
 	Licence          string            `json:"licence"`
 	IntendedUse      string            `json:"intended_use"`
 }
