@@ -137,6 +137,9 @@ func (p Param) Initialise(seed uint64) []float32 {
 	return x
 }
 
+// SinCosPositions is the table [N,D] that a network with fixed positions adds to its patches.
+func (s Spec) SinCosPositions() []float32 { return sinCosTable(s.Grid(), s.Width, false) }
+
 // sinCosTable is the fixed 2-D position table [grid*grid, width] of He et al. 2022: with q = width/4 and
 // f_j = 10000^(-j/q), a patch in column c and row r has [sin(c f) | cos(c f) | sin(r f) | cos(r f)]. With cls, a row of
 // zeros goes in front.

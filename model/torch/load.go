@@ -258,9 +258,16 @@ func width(dtype string) int { return model.TypeSize(dtype) }
 func (t tensor) floats(data []byte) (model.Tensor, error) {
 	size := int64(width(t.storage.dtype))
 	count := int64(len(data)) / size
+	out := model.Tensor{}
+	for _, d := range t.dims {
+		out.Dims = append(out.Dims, int(d))
+	}
+	if slices.Contains(t.dims, 0) {
+		return out, nil
+	}
 	total, last := int64(1), t.offset
 	for i, d := range t.dims {
-		if d < 0 || t.strides[i] < 0 || d > 0 && total > count/d {
+		if d < 1 || t.strides[i] < 0 || total > count/d {
 			return model.Tensor{}, fmt.Errorf("%w: shape %v in a storage of %d numbers", model.ErrCorrupt, t.dims, count)
 		}
 		total *= d
@@ -271,15 +278,8 @@ func (t tensor) floats(data []byte) (model.Tensor, error) {
 			last += (d - 1) * t.strides[i]
 		}
 	}
-	if t.offset < 0 || t.offset > count || total > 0 && (last < 0 || last >= count) {
+	if t.offset < 0 || t.offset > count || last >= count {
 		return model.Tensor{}, fmt.Errorf("%w: shape %v from number %d of %d", model.ErrCorrupt, t.dims, t.offset, count)
-	}
-	out := model.Tensor{}
-	for _, d := range t.dims {
-		out.Dims = append(out.Dims, int(d))
-	}
-	if total == 0 {
-		return out, nil
 	}
 	var err error
 	if t.contiguous() {
