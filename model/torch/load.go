@@ -34,21 +34,15 @@ func Load(name string) (*Checkpoint, error) {
 		return nil, fmt.Errorf("weights: %w", err)
 	}
 	defer f.Close()
-	start := make([]byte, 4)
-	n, err := f.ReadAt(start, 0)
-	if err != nil && !errors.Is(err, io.EOF) {
+	info, err := f.Stat()
+	if err != nil {
 		return nil, fmt.Errorf("weights: %w", err)
 	}
-	var c *Checkpoint
-	switch start = start[:n]; {
-	case bytes.Equal(start, []byte("PK\x03\x04")):
-		c, err = loadZip(f)
-	case n > 1 && start[0] == 0x80 && start[1] == 2 && !strings.HasSuffix(name, ".safetensors"):
-		c, err = loadLegacy(f)
-	default:
-		tensors, _, readErr := model.ReadSafetensors(name)
-		if readErr != nil {
-			return nil, hint.Wrap(fmt.Errorf("weights: %w", readErr), "copy the file again; it must be a .safetensors file or one that torch.save wrote")
+	c, err := decode(f, info.Size())
+	if errors.Is(err, errOther) {
+		tensors, _, err := model.ReadSafetensors(name)
+		if err != nil {
+			return nil, hint.Wrap(fmt.Errorf("weights: %w", err), "copy the file again; it must be a .safetensors file or one that torch.save wrote")
 		}
 		return &Checkpoint{Tensors: tensors}, nil
 	}
@@ -58,16 +52,30 @@ func Load(name string) (*Checkpoint, error) {
 	return c, nil
 }
 
+// errOther says that torch.save did not write a file.
+var errOther = errors.New("neither a zip file nor a pickle")
+
+// decode reads what torch.save wrote. Its formats begin with the mark of a zip file, or of a pickle of protocol 2.
+func decode(f io.ReaderAt, size int64) (*Checkpoint, error) {
+	start := make([]byte, 4)
+	if _, err := f.ReadAt(start, 0); err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	switch {
+	case string(start) == "PK\x03\x04":
+		return loadZip(f, size)
+	case string(start[:2]) == "\x80\x02" && string(start[2:]) != "\x00\x00": // a safetensors file may begin with a header of 640 bytes
+		return loadLegacy(f, size)
+	}
+	return nil, errOther
+}
+
 // blocks finds the bytes of a storage in the file.
 type blocks func(s storage) ([]byte, error)
 
 // loadZip reads PyTorch's zip format: NAME/data.pkl, and the numbers of storage K in NAME/data/K. Nothing in it is compressed.
-func loadZip(f *os.File) (*Checkpoint, error) {
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	z, err := zip.NewReader(f, info.Size())
+func loadZip(f io.ReaderAt, size int64) (*Checkpoint, error) {
+	z, err := zip.NewReader(f, size)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", model.ErrCorrupt, err)
 	}
@@ -121,14 +129,11 @@ const legacyMagic bigInt = "\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"
 
 // loadLegacy reads five pickles (magic number, version, machine, the value, the keys of its storages) and then, for each
 // key, a count and as many numbers.
-func loadLegacy(f *os.File) (*Checkpoint, error) {
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	u := unpickler{r: bufio.NewReader(io.NewSectionReader(f, 0, info.Size()))}
+func loadLegacy(f io.ReaderAt, size int64) (*Checkpoint, error) {
+	u := unpickler{r: bufio.NewReader(io.NewSectionReader(f, 0, size))}
 	var values [5]any
 	for i := range values {
+		var err error
 		if values[i], err = u.unpickle(); err != nil {
 			return nil, err
 		}
@@ -145,7 +150,7 @@ func loadLegacy(f *os.File) (*Checkpoint, error) {
 	at, places := u.read, map[string]int64{}
 	for _, k := range keys.items {
 		key, ok := k.(string)
-		if size := sizes[key]; !ok || size == 0 {
+		if !ok || sizes[key] == 0 {
 			return nil, fmt.Errorf("%w: storage %v is of no tensor", ErrPickle, k)
 		}
 		places[key] = at
@@ -154,15 +159,15 @@ func loadLegacy(f *os.File) (*Checkpoint, error) {
 			return nil, fmt.Errorf("%w: storage %s is missing", model.ErrCorrupt, key)
 		}
 		n := int64(binary.LittleEndian.Uint64(count[:]))
-		if n < 0 || n > (info.Size()-at-8)/sizes[key] {
-			return nil, fmt.Errorf("%w: storage %s has %d numbers in a file of %d bytes", model.ErrCorrupt, key, n, info.Size())
+		if n < 0 || n > (size-at-8)/sizes[key] {
+			return nil, fmt.Errorf("%w: storage %s has %d numbers in a file of %d bytes", model.ErrCorrupt, key, n, size)
 		}
 		at += 8 + n*sizes[key]
 	}
 	return checkpointOf(values[3], func(s storage) ([]byte, error) {
 		place, ok := places[s.key]
-		if size := s.size * int64(width(s.dtype)); ok && size >= 0 && size <= info.Size()-place-8 {
-			data := make([]byte, size)
+		if n := int64(width(s.dtype)); ok && s.size >= 0 && s.size <= (size-place-8)/n {
+			data := make([]byte, s.size*n)
 			_, err := f.ReadAt(data, place+8)
 			return data, err
 		}
