@@ -1,6 +1,7 @@
 package model
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 )
@@ -35,6 +36,9 @@ type Cost struct {
 func CostOf(s Spec, numVisible int) (cost Cost, err error) {
 	if err := s.Validate(); err != nil {
 		return Cost{}, err
+	}
+	if s.Foreign() {
+		return Cost{}, errors.New("the cost of an encoder that came as an ONNX file is not known")
 	}
 	defer func() {
 		if r := recover(); r != nil {

@@ -16,6 +16,7 @@ const MetadataKey = "mvmae"
 const (
 	RunMetadata   = "model.json"                   // Metadata, but for CheckpointSHA256 and Precision, which export fills
 	RunCheckpoint = "checkpoints/best.safetensors" // the parameters of PartEncoder and PartHead
+	RunEncoder    = "encoder.json"                 // EncoderFile: of a probe of an ONNX encoder only; its RunCheckpoint holds PartHead
 	RunParity     = "parity.safetensors"           // image [n,1,S,S], view [n] and the logits [n,14] the trainer got
 )
 
@@ -52,10 +53,17 @@ type Metadata struct {
 
 // Encoder says where a classifier's encoder came from.
 type Encoder struct {
-	Method     string `json:"method"`           // of pretraining; "random" for none
+	Method     string `json:"method"`           // of pretraining; "random" for none; for weights from elsewhere their layout; "onnx" for a graph
 	RunID      string `json:"run_id,omitempty"` // of the pretraining run
 	Step       int    `json:"step,omitempty"`   // optimiser steps it had done
 	DataSHA256 string `json:"data_sha256,omitempty"`
+	SHA256     string `json:"sha256,omitempty"` // of the file, where the encoder is not of a run
+}
+
+// EncoderFile says which ONNX encoder a probe's head belongs to.
+type EncoderFile struct {
+	Path   string `json:"path"`
+	SHA256 string `json:"sha256"` // of the file and of the notes beside it
 }
 
 // Counts are the size of a dataset.

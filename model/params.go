@@ -84,6 +84,14 @@ func (s Spec) Params(parts ...Part) []Param {
 		norm(part, prefix+".layer_norm", width)
 	}
 
+	head := func() {
+		add(PartHead, InitNormal, "head.weight", s.NumClasses, s.Width)
+		add(PartHead, InitZeros, "head.bias", s.NumClasses)
+	}
+	if s.Foreign() {
+		head()
+		return out
+	}
 	linear(PartEncoder, "encoder.patchify", s.Width, s.PatchPixels())
 	if s.Positions == Learned {
 		add(PartEncoder, InitNormal, "encoder.pos_embedding", s.NumPatches(), s.Width)
@@ -105,8 +113,7 @@ func (s Spec) Params(parts ...Part) []Param {
 	blocks(PartDecoder, "decoder", d.Width, d.Depth, d.Heads)
 	linear(PartDecoder, "decoder.head", s.PatchPixels(), d.Width)
 
-	add(PartHead, InitNormal, "head.weight", s.NumClasses, s.Width)
-	add(PartHead, InitZeros, "head.bias", s.NumClasses)
+	head()
 	return out
 }
 
