@@ -66,7 +66,7 @@ func leaveClassifier(ctx context.Context, l *loop, c *XLAClassifier, pack *data.
 	if err != nil {
 		return rep, err
 	}
-	return rep, finish(ctx, c, params, l.run, pack, embeddingStats(out.Embedding), rep)
+	return rep, finish(ctx, c, c.spec, params, l.run, pack, embeddingStats(out.Embedding), rep)
 }
 
 // finetuning is the task of a classifier of which every weight is trained.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/mvmae/mvmae/internal/hint"
 	"github.com/mvmae/mvmae/model"
@@ -55,7 +56,7 @@ func silence(head model.Tensors, labels []string) {
 }
 
 // finish leaves in a run's folder what makes its classifier a servable model.
-func finish(ctx context.Context, c *XLAClassifier, params model.Tensors, run *Run, pack *data.Pack, stats model.EmbeddingStats, rep eval.Report) error {
+func finish(ctx context.Context, c Classifier, spec model.Spec, params model.Tensors, run *Run, pack *data.Pack, stats model.EmbeddingStats, rep eval.Report) error {
 	calibration, err := json.Marshal(fuse.Calibration{Kind: fuse.NoCalibration})
 	if err != nil {
 		return err
@@ -68,8 +69,12 @@ func finish(ctx context.Context, c *XLAClassifier, params model.Tensors, run *Ru
 	for _, name := range silent {
 		thresholds[model.LabelIndex(name)] = 1
 	}
+	name := "mvmae-" + spec.Preset
+	if e := run.Info.Encoder; e != nil {
+		name = strings.TrimSuffix(filepath.Base(e.Path), filepath.Ext(e.Path)) + "-probe"
+	}
 	meta := model.Metadata{
-		FormatVersion: model.FormatVersion, Name: "mvmae-" + c.spec.Preset, Version: run.Info.ID, Spec: c.spec, Labels: model.Labels[:],
+		FormatVersion: model.FormatVersion, Name: name, Version: run.Info.ID, Spec: spec, Labels: model.Labels[:],
 		Preprocessing: pack.Recipe.String(), Fusion: run.Config.Probe.Fusion, Thresholds: thresholds[:], Calibration: calibration,
 		UntrainedLabels: silent, RunID: run.Info.ID, Kind: run.Info.Kind, Encoder: encoder, Datasets: datasetCounts(pack), ViewEvidence: pack.Manifest.Evidence,
 		Embedding: stats, Licence: "Apache-2.0", IntendedUse: model.IntendedUse,
@@ -83,6 +88,11 @@ func finish(ctx context.Context, c *XLAClassifier, params model.Tensors, run *Ru
 	}
 	if err := run.WriteJSON("eval.json", rep); err != nil {
 		return err
+	}
+	if run.Info.Encoder != nil {
+		if err := run.WriteJSON(model.RunEncoder, run.Info.Encoder); err != nil {
+			return err
+		}
 	}
 	return run.WriteJSON(model.RunMetadata, meta) // last: a folder with this file is a whole model
 }
@@ -125,6 +135,9 @@ func OpenClassifier(dev *Device, dir string) (*XLAClassifier, model.Metadata, er
 	if err != nil {
 		return nil, meta, fmt.Errorf("open model %s: %w", dir, err)
 	}
+	if meta.Spec.Foreign() {
+		return nil, meta, hint.Wrap(fmt.Errorf("open model %s: its encoder is an ONNX file", dir), `make one file of both with "mvmae-export --run %s model.onnx", and name that`, dir)
+	}
 	params, _, err := model.ReadSafetensors(filepath.Join(dir, model.RunCheckpoint))
 	if err != nil {
 		return nil, meta, fmt.Errorf("open model: %w", err)
@@ -137,7 +150,7 @@ func OpenClassifier(dev *Device, dir string) (*XLAClassifier, model.Metadata, er
 }
 
 // leaveParity writes inputs of held-out images with the logits that this trainer computes for them.
-func leaveParity(ctx context.Context, c *XLAClassifier, run *Run, pack *data.Pack) error {
+func leaveParity(ctx context.Context, c Classifier, run *Run, pack *data.Pack) error {
 	images := ImagesOf(pack, pack.StudiesOf(data.Test))
 	images = images[:min(len(images), parityImages)]
 	size := c.ImageSize()
