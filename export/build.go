@@ -104,6 +104,9 @@ func (o Graph) file(s model.Spec, weights model.Tensors) *onnxpb.ModelProto {
 		outputs = append(outputs, tensorInfo("attention", "the share of each patch in the embedding: attention rollout", onnxpb.TensorProto_FLOAT, s.Grid(), s.Grid()))
 	}
 	g.fold()
+	if g.opset >= 23 {
+		g.fuseAttention()
+	}
 	switch o.Precision {
 	case FP16:
 		g.half()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"path/filepath"
 
 	"github.com/mvmae/mvmae/dicom/cxr"
 )
@@ -31,10 +32,11 @@ type Metadata struct {
 	Version       string          `json:"version"`
 	Spec          Spec            `json:"spec"`
 	Labels        []string        `json:"labels"`
-	Preprocessing string          `json:"preprocessing"` // a cxr.Recipe
-	Fusion        string          `json:"fusion"`        // a fuse.Rule
-	Thresholds    []float64       `json:"thresholds"`    // per label, on the fused probability; tuned on validation
-	Calibration   json.RawMessage `json:"calibration"`   // a fuse.Calibration
+	Preprocessing string          `json:"preprocessing"`            // a cxr.Recipe
+	Fusion        string          `json:"fusion"`                   // a fuse.Rule
+	Thresholds    []float64       `json:"thresholds"`               // per label, on the calibrated probability of a study; tuned on validation
+	Calibration   json.RawMessage `json:"calibration"`              // a fuse.Calibration
+	ThresholdRule string          `json:"threshold_rule,omitempty"` // a metrics.ThresholdRule: how the thresholds were tuned
 	// UntrainedLabels are the labels that no training study knew: their probability means nothing, and is next to 0.
 	UntrainedLabels  []string          `json:"untrained_labels,omitempty"`
 	RunID            string            `json:"run_id"`
@@ -47,8 +49,16 @@ type Metadata struct {
 	Precision        string            `json:"precision"`
 	Part             string            `json:"part,omitempty"`      // "encoder" or "head" where the file is not the whole
 	Attention        bool              `json:"attention,omitempty"` // the file has the output attention
+	Weights          *WeightsFile      `json:"weights,omitempty"`   // where they are not in the file itself
 	Licence          string            `json:"licence"`
 	IntendedUse      string            `json:"intended_use"`
+}
+
+// WeightsFile is the file that holds a model's weights, in the folder of the model file.
+type WeightsFile struct {
+	Name   string `json:"name"`
+	Bytes  int64  `json:"bytes"`
+	SHA256 string `json:"sha256"`
 }
 
 // Encoder says where a classifier's encoder came from.
@@ -133,6 +143,9 @@ func (m Metadata) Validate() error {
 			bad("embedding: standard deviation number %d is %g: want more than 0", d, std)
 			break
 		}
+	}
+	if w := m.Weights; w != nil && (w.Name == "" || w.Name != filepath.Base(w.Name)) {
+		bad("weights: %q is not the name of a file beside the model", w.Name)
 	}
 	for _, l := range m.UntrainedLabels {
 		if LabelIndex(l) < 0 {

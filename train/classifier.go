@@ -151,7 +151,8 @@ func Predictions(pack *data.Pack, studies []int, logits [][model.NumLabels]float
 	out := make([]eval.Prediction, 0, len(studies))
 	for _, s := range studies {
 		study := pack.Studies[s]
-		p := eval.Prediction{Patient: study.Dataset + "/" + study.Patient, Study: study.Dataset + "/" + study.ID, Labels: study.Labels}
+		p := eval.Prediction{Patient: study.Dataset + "/" + study.Patient, Study: study.Dataset + "/" + study.ID, Labels: study.Labels,
+			Person: eval.Person{Dataset: study.Dataset, Sex: study.Person.Sex, Age: study.Person.Age}}
 		for _, image := range study.Images {
 			p.Views = append(p.Views, eval.ViewPrediction{View: pack.Images[image].View, Logits: logits[0]})
 			logits = logits[1:]

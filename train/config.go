@@ -14,6 +14,7 @@ import (
 	"github.com/mvmae/mvmae/internal/hint"
 	"github.com/mvmae/mvmae/model"
 	"github.com/mvmae/mvmae/model/fuse"
+	"github.com/mvmae/mvmae/model/metrics"
 )
 
 // Config is everything that decides what a run computes, apart from its data. Recipe says whose network, masks, losses and
@@ -77,6 +78,10 @@ type ProbeConfig struct {
 	// and supervised ones too.
 	Fusion     string `toml:"fusion"`
 	Replicates int    `toml:"replicates"`
+	// Calibration, a kind of fuse.Calibration, and Threshold, a metrics.ThresholdRule, are fitted on validation for every
+	// classifier.
+	Calibration string `toml:"calibration"`
+	Threshold   string `toml:"threshold"`
 }
 
 // FinetuneConfig is the training of all of a classifier's weights: from a pretrained encoder (finetune) or from random ones
@@ -104,6 +109,7 @@ func Default() Config {
 		Checkpoint: CheckpointConfig{Minutes: 10},
 		Probe: ProbeConfig{
 			Epochs: 90, WarmupEpochs: 10, BaseLR: 1e-2, BatchViews: 256, Fusion: "mean_probability", Replicates: 1000,
+			Calibration: fuse.Platt, Threshold: metrics.MaxF1.String(),
 		},
 		Finetune: FinetuneConfig{
 			Epochs: 75, BatchViews: 256, LayerDecay: 0.55, DropPath: 0.2, Pool: string(model.PoolCLS),
@@ -184,6 +190,12 @@ func (c Config) Validate() error {
 	check(c.Checkpoint.Minutes > 0, "checkpoint.minutes", c.Checkpoint.Minutes, "more than 0")
 	p := c.Probe
 	check(p.Epochs >= 1 && p.Epochs == math.Trunc(p.Epochs), "probe.epochs", p.Epochs, "a whole number of 1 or more")
+	if _, err := fuse.ParseKind(p.Calibration); err != nil {
+		errs = append(errs, fmt.Errorf("probe.calibration: %w", err))
+	}
+	if _, err := metrics.ParseThresholdRule(p.Threshold); err != nil {
+		errs = append(errs, fmt.Errorf("probe.threshold: %w", err))
+	}
 	if _, err := fuse.ParseRule(p.Fusion); err != nil {
 		errs = append(errs, fmt.Errorf("probe.fusion: %w", err))
 	}

@@ -58,7 +58,7 @@ func leaveClassifier(ctx context.Context, l *loop, c *XLAClassifier, pack *data.
 	if err != nil {
 		return eval.Report{}, err
 	}
-	opts, err := evalOptions(l.run)
+	opts, err := evalOptions(l.run, pack)
 	if err != nil {
 		return eval.Report{}, err
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/mvmae/mvmae/internal/hint"
 	"github.com/mvmae/mvmae/model"
 	"github.com/mvmae/mvmae/model/fuse"
+	"github.com/mvmae/mvmae/model/metrics"
 	"github.com/mvmae/mvmae/train/data"
 	"github.com/mvmae/mvmae/train/eval"
 )
@@ -19,9 +20,16 @@ import (
 const parityImages = 64
 
 // evalOptions is how a run's classifier is evaluated.
-func evalOptions(run *Run) (eval.Options, error) {
-	rule, err := fuse.ParseRule(run.Config.Probe.Fusion)
-	return eval.Options{Rule: rule, Replicates: run.Config.Probe.Replicates, Seed: run.Config.Seed}, err
+func evalOptions(run *Run, pack *data.Pack) (eval.Options, error) {
+	c := run.Config.Probe
+	rule, err := fuse.ParseRule(c.Fusion)
+	if err != nil {
+		return eval.Options{}, err
+	}
+	tune, err := metrics.ParseThresholdRule(c.Threshold)
+	return eval.Options{
+		Rule: rule, Replicates: c.Replicates, Seed: run.Config.Seed, Calibrate: c.Calibration, Tune: tune, Untrained: untrained(pack),
+	}, err
 }
 
 // untrained lists the labels that no training study knows: nothing can be learned about them.
@@ -57,7 +65,7 @@ func silence(head model.Tensors, labels []string) {
 
 // finish leaves in a run's folder what makes its classifier a servable model.
 func finish(ctx context.Context, c Classifier, spec model.Spec, params model.Tensors, run *Run, pack *data.Pack, stats model.EmbeddingStats, rep eval.Report) error {
-	calibration, err := json.Marshal(fuse.Calibration{Kind: fuse.NoCalibration})
+	calibration, err := json.Marshal(rep.Calibration.Calibration)
 	if err != nil {
 		return err
 	}
@@ -75,7 +83,7 @@ func finish(ctx context.Context, c Classifier, spec model.Spec, params model.Ten
 	}
 	meta := model.Metadata{
 		FormatVersion: model.FormatVersion, Name: name, Version: run.Info.ID, Spec: spec, Labels: model.Labels[:],
-		Preprocessing: pack.Recipe.String(), Fusion: run.Config.Probe.Fusion, Thresholds: thresholds[:], Calibration: calibration,
+		Preprocessing: pack.Recipe.String(), Fusion: run.Config.Probe.Fusion, Thresholds: thresholds[:], Calibration: calibration, ThresholdRule: rep.ThresholdRule,
 		UntrainedLabels: silent, RunID: run.Info.ID, Kind: run.Info.Kind, Encoder: encoder, Datasets: datasetCounts(pack), ViewEvidence: pack.Manifest.Evidence,
 		Embedding: stats, Licence: "Apache-2.0", IntendedUse: model.IntendedUse,
 	}

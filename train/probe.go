@@ -86,7 +86,7 @@ func probeEmbedded(ctx context.Context, dev *Device, run *Run, pack *data.Pack, 
 
 // evaluateEmbedded scores a head on the embeddings of the validation and test images.
 func evaluateEmbedded(run *Run, pack *data.Pack, sets map[data.Split]*embedded, head model.Tensors) (eval.Report, error) {
-	opts, err := evalOptions(run)
+	opts, err := evalOptions(run, pack)
 	if err != nil {
 		return eval.Report{}, err
 	}
