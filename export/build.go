@@ -24,6 +24,9 @@ func (o Graph) Build(metadata model.Metadata, weights model.Tensors) (file *onnx
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
+	if o.encoder != nil {
+		return o.encoder.build(o, metadata, weights)
+	}
 	metadata.Precision, metadata.Part, metadata.Attention = string(o.Precision), "", o.Attention
 	if o.Part != Full {
 		metadata.Part = string(o.Part)

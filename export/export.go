@@ -65,7 +65,7 @@ func Export(ctx context.Context, runDir, out string, opts Options) (*Summary, er
 		return nil, fmt.Errorf("export: %w", err)
 	}
 	r.metadata.Precision = "fp32"
-	file, err := Build(r.metadata, r.weights)
+	file, err := Graph{encoder: r.encoder}.Build(r.metadata, r.weights)
 	if err != nil {
 		return nil, fmt.Errorf("export %s: %w", runDir, err)
 	}

@@ -47,6 +47,8 @@ type Graph struct {
 	Precision Precision
 	Opset     int
 	Attention bool // adds the attention rollout as the output "attention" [N,S/P,S/P]: see model.EmbedAttention
+
+	encoder *ONNXEncoder // whose graph it is but for the head; nil for a network of this project
 }
 
 // filled returns the options with the defaults in place of zeros.

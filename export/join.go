@@ -9,11 +9,23 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/mvmae/mvmae/export/onnxpb"
+	"github.com/mvmae/mvmae/internal/hint"
 	"github.com/mvmae/mvmae/model"
 )
 
 // encoderPrefix stands before every name of an encoder's graph in the file that it becomes a part of.
 const encoderPrefix = "encoder/"
+
+// build is Graph.Build for the graph of a head on this encoder.
+func (e *ONNXEncoder) build(o Graph, metadata model.Metadata, head model.Tensors) (*onnxpb.ModelProto, error) {
+	plain := Graph{encoder: e}.filled()
+	if o != plain {
+		return nil, hint.Wrap(errors.New("a head on the encoder of an ONNX file can be written whole and in the encoder's own precision and opset alone"),
+			"leave out --part, --precision, --opset and --attention")
+	}
+	metadata.Precision = string(FP32)
+	return e.Build(metadata, head)
+}
 
 // Build returns the model file of a head on this encoder: scaling of pixels, the encoder's own graph, its pooling, the head.
 // The file keeps the encoder's version of the operators.

@@ -3,6 +3,7 @@ package export
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -50,6 +51,7 @@ type run struct {
 	metadata model.Metadata
 	weights  model.Tensors
 	parity   parity
+	encoder  *ONNXEncoder // of a probe on one; nil for a network of this project
 }
 
 // parity are inputs with the logits that the trainer got for them.
@@ -73,6 +75,11 @@ func readRun(dir string) (*run, error) {
 	if r.metadata, err = model.ParseMetadata(doc); err != nil {
 		return nil, hint.Wrap(fmt.Errorf("%s: %w", path, err), `run "mvmae-train probe" again`)
 	}
+	if r.metadata.Spec.Foreign() {
+		if r.encoder, err = readEncoder(filepath.Join(dir, model.RunEncoder)); err != nil {
+			return nil, err
+		}
+	}
 
 	path = filepath.Join(dir, model.RunCheckpoint)
 	if r.metadata.CheckpointSHA256, err = digest(path); err != nil {
@@ -86,6 +93,27 @@ func readRun(dir string) (*run, error) {
 	}
 	r.parity, err = readParity(filepath.Join(dir, model.RunParity), r.metadata.Spec)
 	return &r, err
+}
+
+// readEncoder opens the ONNX encoder that a probe's head belongs to.
+func readEncoder(path string) (*ONNXEncoder, error) {
+	doc, err := os.ReadFile(path)
+	if err != nil {
+		return nil, unreadable(err)
+	}
+	var want model.EncoderFile
+	if err := json.Unmarshal(doc, &want); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	const cure = "put the encoder and its notes back as they were for the probe"
+	e, err := OpenEncoder(want.Path)
+	if err != nil {
+		return nil, hint.Wrap(err, cure)
+	}
+	if e.File != want {
+		return nil, hint.Wrap(fmt.Errorf("encoder %s is not the one that the head was trained on", want.Path), cure)
+	}
+	return e, nil
 }
 
 func readParity(path string, s model.Spec) (parity, error) {

@@ -69,9 +69,9 @@ var presets = map[string][8]int{
 const presetONNX = "onnx"
 
 // ForeignSpec is the Spec of an encoder that came as an ONNX file, for images of size S and embeddings of some width: all that
-// is known of it. It has no parameters but the head's, and no forward pass.
+// is known of it. It has no parameters but the head's, and no forward pass; its image is one patch.
 func ForeignSpec(size, width int) Spec {
-	return Spec{Preset: presetONNX, ImageSize: size, Width: width, NumClasses: NumLabels}
+	return Spec{Preset: presetONNX, ImageSize: size, PatchSize: size, Width: width, NumClasses: NumLabels}
 }
 
 // Foreign reports whether the encoder came as an ONNX file.
