@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/mvmae/mvmae/dicom/cxr"
 	"github.com/mvmae/mvmae/internal/hint"
 	"github.com/mvmae/mvmae/model"
 	"github.com/mvmae/mvmae/model/fuse"
@@ -14,6 +15,9 @@ import (
 	"github.com/mvmae/mvmae/train/data"
 	"github.com/mvmae/mvmae/train/eval"
 )
+
+// attentionImages is how many of them have their attention rollout left too: it takes a graph of its own.
+const attentionImages = 4
 
 // parityImages is how many held-out inputs a run leaves with their logits, for the exporter to reproduce.
 const parityImages = 64
@@ -89,7 +93,7 @@ func finish(ctx context.Context, c *XLAClassifier, params model.Tensors, run *Ru
 	if err != nil {
 		return err
 	}
-	if err := run.WriteJSON("eval.json", rep); err != nil {
+	if err := run.WriteJSON(model.RunEvaluation, rep); err != nil {
 		return err
 	}
 	return run.WriteJSON(model.RunMetadata, meta) // last: a folder with this file is a whole model
@@ -154,15 +158,20 @@ func leaveParity(ctx context.Context, c *XLAClassifier, run *Run, pack *data.Pac
 	if err != nil {
 		return fmt.Errorf("parity: %w", err)
 	}
+	attention, err := c.attention(pixels, views, attentionImages)
+	if err != nil {
+		return fmt.Errorf("parity: %w", err)
+	}
 	view, logits := make([]float32, len(images)), make([]float32, 0, len(images)*model.NumLabels)
 	for i := range images {
 		view[i] = float32(views[i])
 		logits = append(logits, out.Logits[i][:]...)
 	}
 	return model.WriteSafetensors(run.path(model.RunParity), model.Tensors{
-		"image":  {Dims: []int{len(images), 1, size, size}, Data: pixels},
-		"view":   {Dims: []int{len(images)}, Data: view},
-		"logits": {Dims: []int{len(images), model.NumLabels}, Data: logits},
+		"image":     {Dims: []int{len(images), 1, size, size}, Data: pixels},
+		"view":      {Dims: []int{len(images)}, Data: view},
+		"logits":    {Dims: []int{len(images), model.NumLabels}, Data: logits},
+		"attention": {Dims: []int{len(attention) / c.spec.NumPatches(), c.spec.Grid(), c.spec.Grid()}, Data: attention},
 	}, map[string]string{"run_id": run.Info.ID})
 }
 
@@ -175,6 +184,16 @@ func datasetCounts(pack *data.Pack) map[string]model.Counts {
 		n := out[study.Dataset]
 		n.Studies++
 		n.Images += len(study.Images)
+		for _, image := range study.Images {
+			switch pack.Images[image].View {
+			case cxr.Frontal:
+				n.Frontal++
+			case cxr.Lateral:
+				n.Lateral++
+			default:
+				n.Unknown++
+			}
+		}
 		if key := study.Dataset + "/" + study.Patient; !patients[key] {
 			patients[key] = true
 			n.Patients++

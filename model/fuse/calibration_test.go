@@ -129,8 +129,8 @@ func TestParseCalibration_RefusesLinesThatDoNotRise(t *testing.T) {
 	line := func(value string) string { return "[" + strings.Repeat(value+",", model.NumLabels-1) + value + "]" }
 	for doc, want := range map[string]string{
 		`{"kind":"platt"}`: "without by_views",
-		`{"kind":"platt","by_views":[{"scale":` + line("0") + `,"shift":` + line("1") + `}]}`:          "Atelectasis with 1 views: scale 0",
-		`{"kind":"temperature","by_views":[{"scale":` + line("-1") + `,"shift":` + line("0") + `}]}`:   "scale -1",
+		`{"kind":"platt","by_views":[{"scale":` + line("0") + `,"shift":` + line("1") + `}]}`:           "Atelectasis with 1 views: scale 0",
+		`{"kind":"temperature","by_views":[{"scale":` + line("-1") + `,"shift":` + line("0") + `}]}`:    "scale -1",
 		`{"kind":"temperature","by_views":[{"scale":` + line("1e999") + `,"shift":` + line("0") + `}]}`: "calibration: json",
 	} {
 		if _, err := fuse.ParseCalibration([]byte(doc)); err == nil || !strings.Contains(err.Error(), want) {
