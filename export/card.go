@@ -224,7 +224,7 @@ func (e *evaluation) writeCalibration(b *strings.Builder) {
 	}
 	fmt.Fprintf(b, "\n## Calibration\n\nKind %s, on the fused probability, by label and number of views.", c.Kind)
 	if len(c.Untouched) > 0 {
-		fmt.Fprintf(b, " Left as they are, for want of both classes in validation or of training: %s.", strings.Join(c.Untouched, ", "))
+		fmt.Fprintf(b, " Left as they are, for they were calibrated before, or validation has too few of them to tell: %s.", strings.Join(c.Untouched, ", "))
 	}
 	b.WriteString("\n\n| on test | before | after | change |\n|---|---|---|---|\n")
 	for _, row := range []struct {

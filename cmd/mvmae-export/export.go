@@ -17,7 +17,7 @@ type ExportCmd struct {
 	From      string `name:"run" placeholder:"RUN" help:"Folder of the run to export. Default: the newest under $$MVMAE_RUNS, or ./runs."`
 	Part      string `enum:"full,encoder,head" default:"full" help:"What the file holds (${enum})."`
 	Precision string `enum:"fp32,fp16,int8" default:"fp32" help:"Type it computes in (${enum})."`
-	Data      string `placeholder:"DIR" help:"Pack whose test studies prove fp16 and int8. Default: that of the run."`
+	Data      string `placeholder:"DIR" help:"Pack whose held-out studies prove fp16 and int8. Default: that of the run."`
 	Force     bool   `help:"Write fp16 or int8 even if it loses too much, or if that is not measured."`
 	Attention bool   `help:"Add the output attention: the share of each patch, by attention rollout."`
 	Opset     int    `enum:"17,18,19,20,21,22,23" default:"17" help:"Version of the ONNX operators (${enum}). More programs read 17; 23 runs fastest."`

@@ -13,7 +13,7 @@ import (
 	"github.com/mvmae/mvmae/train/data"
 )
 
-// heldOut are the test studies of a pack, for the images' size of a run.
+// heldOut are the studies of a pack that no training saw, for the images' size of a run.
 type heldOut struct {
 	*data.Pack
 	size int
@@ -59,10 +59,11 @@ func openHeldOut(run, dir string) (*heldOut, error) {
 	return nil, err
 }
 
-// studies are the labelled studies of the test split.
+// studies are the labelled studies of validation and test: two precisions of one model are compared, and neither was trained on
+// either.
 func (h *heldOut) studies() *export.HeldOut {
 	out := &export.HeldOut{Image: func(image int, dst []float32) { cxr.Input(h.Pixels(image), h.size, dst) }}
-	for _, i := range h.StudiesOf(data.Test) {
+	for _, i := range append(h.StudiesOf(data.Validate), h.StudiesOf(data.Test)...) {
 		s := h.Studies[i]
 		if s.Labels == model.AbsentLabels() {
 			continue
