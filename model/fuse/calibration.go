@@ -113,7 +113,7 @@ var ErrOneClass = errors.New("no label has both classes among the studies to cal
 // Fit makes a calibration of a kind from held-out studies, best validation, by the likeliest line of each label. A prior keeps it
 // near what is known otherwise where studies are few: the line of all studies near the identity, and the line of each number
 // of views near that of all. A label keeps its probabilities, and is named in untouched, if it lacks one of the classes or if
-// lines fitted to some patients do not predict the others better than no line: a head that is calibrated is left alone.
+// lines fitted to some patients do not clearly predict the others better than no line: a head that is calibrated is left alone.
 func Fit(kind string, studies []Sample) (c Calibration, untouched []string, err error) {
 	c = Calibration{Kind: kind}
 	if kind == NoCalibration {
@@ -149,7 +149,7 @@ func Fit(kind string, studies []Sample) (c Calibration, untouched []string, err 
 			continue
 		}
 		fittable = true
-		if gain(all, kind) <= 0 {
+		if !helps(all, kind) {
 			untouched = append(untouched, name)
 			continue
 		}
@@ -173,8 +173,10 @@ type point struct {
 // folds is the number of parts of the patients that cross-validation holds out in turn.
 const folds = 5
 
-// gain is how much more likely lines make the truth of studies that they were not fitted to, as a difference of logarithms.
-func gain(points []point, kind string) (sum float64) {
+// helps says whether lines make the truth of studies that they were not fitted to more likely, by more than the standard error of
+// that gain: of two explanations that chance does not tell apart, the simpler is taken (Breiman et al. 1984).
+func helps(points []point, kind string) bool {
+	var gain, squares float64
 	for held := range folds {
 		var others []point
 		for _, p := range points {
@@ -186,11 +188,12 @@ func gain(points []point, kind string) (sum float64) {
 		for _, p := range points {
 			if p.fold == held {
 				at := lines[p.views-1]
-				sum += logLikelihood(at.scale*p.x+at.shift, p.y) - logLikelihood(p.x, p.y)
+				d := logLikelihood(at.scale*p.x+at.shift, p.y) - logLikelihood(p.x, p.y)
+				gain, squares = gain+d, squares+d*d
 			}
 		}
 	}
-	return sum
+	return gain > math.Sqrt(squares)
 }
 
 // logLikelihood is ln sigmoid(x) for a positive and ln(1-sigmoid(x)) for a negative.
