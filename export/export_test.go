@@ -24,7 +24,7 @@ func TestExport_WritesVerifiedFile(t *testing.T) {
 	dir, out := writeRun(t, "tiny"), filepath.Join(t.TempDir(), "model.onnx")
 	writeFile(t, out, []byte("an older file"))
 	seen, total := 0, 0
-	summary, err := Export(t.Context(), dir, out, Options{Progress: func(n, of int) { seen, total = seen+n, of }})
+	summary, err := Export(t.Context(), dir, out, Options{Progress: func(_ string, n, of int) { seen, total = seen+n, of }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,6 +44,9 @@ func TestExport_WritesVerifiedFile(t *testing.T) {
 	}
 	want := exporttest.Metadata(exporttest.Spec(t, "tiny"))
 	want.CheckpointSHA256, want.Precision = checkpoint, "fp32"
+	if _, doc := CardPaths(out); summary.Card != strings.TrimSuffix(doc, "json")+"md" {
+		t.Errorf("the card is %s", summary.Card)
+	}
 	m, err := ort.Open(out, ort.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -54,8 +57,8 @@ func TestExport_WritesVerifiedFile(t *testing.T) {
 			t.Errorf("metadata of %s (-want +got):\n%s", name, diff)
 		}
 	}
-	if names := listDir(t, filepath.Dir(out)); len(names) != 1 {
-		t.Errorf("the folder holds %v: want model.onnx alone", names)
+	if diff := cmp.Diff([]string{"model.card.json", "model.card.md", "model.onnx"}, listDir(t, filepath.Dir(out))); diff != "" {
+		t.Errorf("the folder (-want +got):\n%s", diff)
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/mvmae/mvmae/export/onnxpb"
 	"github.com/mvmae/mvmae/internal/hint"
 	"github.com/mvmae/mvmae/model"
+	"github.com/mvmae/mvmae/model/ort"
 )
 
 // MaxFileBytes is the size above which the weights get a file of their own: a protocol buffer ends at 2 GiB.
@@ -100,24 +101,29 @@ func moveWeights(file *onnxpb.ModelProto, path string) (f File, err error) {
 }
 
 // Write leaves the file at path, the weights first: whoever reads path finds an old model with its weights or the new one.
-// verify looks at it in between, with the weights in place; its error leaves nothing new.
-func (f File) Write(path string, verify func() error) (err error) {
+func (f File) Write(path string) error {
 	if f.WeightsName != "" {
-		weights := filepath.Join(filepath.Dir(path), f.WeightsName)
-		_, before := os.Stat(weights)
-		if err := replaceFile(weights, f.Weights); err != nil {
+		if err := replaceFile(filepath.Join(filepath.Dir(path), f.WeightsName), f.Weights); err != nil {
 			return err
 		}
-		defer func() {
-			if err != nil && before != nil {
-				os.Remove(weights)
-			}
-		}()
-	}
-	if err := verify(); err != nil {
-		return err
 	}
 	return replaceFile(path, f.Model)
+}
+
+// open makes a model ready to run that is not at its place yet, with so many threads to a Run.
+func (f File) open(path string, threads int) (*ort.Model, error) {
+	if f.WeightsName != "" {
+		dir, err := os.MkdirTemp("", "mvmae-export")
+		if err != nil {
+			return nil, err
+		}
+		defer os.RemoveAll(dir) // a session has read its weights when it is made
+		path = filepath.Join(dir, filepath.Base(path))
+		if err := os.WriteFile(filepath.Join(dir, f.WeightsName), f.Weights, 0o600); err != nil {
+			return nil, err
+		}
+	}
+	return ort.OpenBytes(path, f.Model, ort.Options{Threads: threads})
 }
 
 func replaceFile(path string, data []byte) error {

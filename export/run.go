@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/mvmae/mvmae/internal/hint"
@@ -52,6 +53,7 @@ type run struct {
 	weights  model.Tensors
 	parity   parity
 	encoder  *ONNXEncoder // of a probe on one; nil for a network of this project
+	report   []byte       // the run's evaluation, as JSON; nil if it left none
 }
 
 // parity are inputs with the logits that the trainer got for them.
@@ -60,6 +62,8 @@ type parity struct {
 	images []float32                  // [n*S*S]
 	views  []int64                    // [n]
 	logits [][model.NumLabels]float32 // [n]
+	// attention is the rollout of the first images, [g*g] each, as many as the trainer left.
+	attention [][]float32
 }
 
 func readRun(dir string) (*run, error) {
@@ -90,6 +94,9 @@ func readRun(dir string) (*run, error) {
 	}
 	if err := r.weights.CheckParams(r.metadata.Spec.Params(model.PartEncoder, model.PartHead)); err != nil {
 		return nil, hint.Wrap(fmt.Errorf("%s does not fit %s: %w", path, model.RunMetadata, err), "are both of the same run?")
+	}
+	if r.report, err = os.ReadFile(filepath.Join(dir, model.RunEvaluation)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
 	}
 	r.parity, err = readParity(filepath.Join(dir, model.RunParity), r.metadata.Spec)
 	return &r, err
@@ -132,6 +139,11 @@ func readParity(path string, s model.Spec) (parity, error) {
 		p.views = append(p.views, int64(view.Data[i]))
 		p.logits = append(p.logits, [model.NumLabels]float32(logits.Data[i*model.NumLabels:]))
 	}
+	attention := tensors["attention"].Data
+	if len(attention)%s.NumPatches() != 0 {
+		return parity{}, fmt.Errorf("%s holds attention %v: want [k,%d,%d]", path, tensors["attention"].Dims, s.Grid(), s.Grid())
+	}
+	p.attention = slices.Collect(slices.Chunk(attention, s.NumPatches()))
 	return p, nil
 }
 

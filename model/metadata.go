@@ -18,7 +18,8 @@ const (
 	RunMetadata   = "model.json"                   // Metadata, but for CheckpointSHA256 and Precision, which export fills
 	RunCheckpoint = "checkpoints/best.safetensors" // the parameters of PartEncoder and PartHead
 	RunEncoder    = "encoder.json"                 // EncoderFile: of a probe of an ONNX encoder only; its RunCheckpoint holds PartHead
-	RunParity     = "parity.safetensors"           // image [n,1,S,S], view [n] and the logits [n,14] the trainer got
+	RunParity     = "parity.safetensors"           // image [n,1,S,S], view [n], the logits [n,14] and some attention [k,S/P,S/P] the trainer got
+	RunEvaluation = "eval.json"                    // what the trainer's evaluation says, for the model's card
 )
 
 // FormatVersion is the version of Metadata that this program writes. Readers refuse a newer one.
@@ -50,8 +51,29 @@ type Metadata struct {
 	Part             string            `json:"part,omitempty"`      // "encoder" or "head" where the file is not the whole
 	Attention        bool              `json:"attention,omitempty"` // the file has the output attention
 	Weights          *WeightsFile      `json:"weights,omitempty"`   // where they are not in the file itself
-	Licence          string            `json:"licence"`
-	IntendedUse      string            `json:"intended_use"`
+	// Check is what the precision costs on held-out studies; nil for fp32, which is the reference.
+	Check       *PrecisionCheck `json:"precision_check,omitempty"`
+	Licence     string          `json:"licence"`
+	IntendedUse string          `json:"intended_use"`
+}
+
+// PrecisionCheck compares a model of lower precision with its float32 original on the same held-out studies. A loss is how much
+// worse it is, with the 95 % interval over replicates that draw patients.
+type PrecisionCheck struct {
+	Studies         int      `json:"studies"`
+	Patients        int      `json:"patients"`
+	Limit           float64  `json:"limit"` // of the intervals' upper ends
+	AUROCLoss       Interval `json:"auroc_loss"`
+	BrierLoss       Interval `json:"brier_loss"`
+	LogitDifference float64  `json:"logit_difference"` // the largest
+	Passed          bool     `json:"passed"`
+}
+
+// Interval is a number with the ends of its 95 % interval.
+type Interval struct {
+	Value float64 `json:"value"`
+	Low   float64 `json:"low"`
+	High  float64 `json:"high"`
 }
 
 // WeightsFile is the file that holds a model's weights, in the folder of the model file.
@@ -81,6 +103,10 @@ type Counts struct {
 	Patients int `json:"patients"`
 	Studies  int `json:"studies"`
 	Images   int `json:"images"`
+	// The images by view; 0 in files of earlier versions.
+	Frontal int `json:"frontal,omitempty"`
+	Lateral int `json:"lateral,omitempty"`
+	Unknown int `json:"unknown,omitempty"`
 }
 
 // EmbeddingStats describe the embeddings [D] of the training images, to tell an image far from all of them.

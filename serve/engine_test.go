@@ -27,6 +27,7 @@ import (
 type fakeModel struct {
 	during func(ctx context.Context) error
 	add    float32 // to the first logit
+	attend bool    // has the output attention
 
 	mu            sync.Mutex
 	running, most int
@@ -56,6 +57,12 @@ func (f *fakeModel) Run(ctx context.Context, images []float32, views []int64) (*
 	}
 	out.Logits[0][0] += float32(views[0]) + f.add
 	out.Embedding[0][0] = images[0] * 100
+	if f.attend {
+		out.Attention = [][]float32{make([]float32, 16)} // the nano preset's 4x4 patches
+		for i := range out.Attention[0] {
+			out.Attention[0][i] = float32(i)
+		}
+	}
 	return out, nil
 }
 
@@ -86,7 +93,9 @@ func fakeMetadata(t testing.TB) model.Metadata {
 
 func fakeEngine(t testing.TB, f *fakeModel, opts Options) *Engine {
 	t.Helper()
-	e, err := newEngine(f, fakeMetadata(t), "0123", opts)
+	meta := fakeMetadata(t)
+	meta.Attention = f.attend
+	e, err := newEngine(f, meta, "0123", opts)
 	if err != nil {
 		t.Fatal(err)
 	}

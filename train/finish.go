@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/mvmae/mvmae/dicom/cxr"
 	"github.com/mvmae/mvmae/internal/hint"
 	"github.com/mvmae/mvmae/model"
 	"github.com/mvmae/mvmae/model/fuse"
@@ -15,6 +16,9 @@ import (
 	"github.com/mvmae/mvmae/train/data"
 	"github.com/mvmae/mvmae/train/eval"
 )
+
+// attentionImages is how many of them have their attention rollout left too: it takes a graph of its own.
+const attentionImages = 4
 
 // parityImages is how many held-out inputs a run leaves with their logits, for the exporter to reproduce.
 const parityImages = 64
@@ -94,7 +98,7 @@ func finish(ctx context.Context, c Classifier, spec model.Spec, params model.Ten
 	if err != nil {
 		return err
 	}
-	if err := run.WriteJSON("eval.json", rep); err != nil {
+	if err := run.WriteJSON(model.RunEvaluation, rep); err != nil {
 		return err
 	}
 	if run.Info.Encoder != nil {
@@ -172,11 +176,20 @@ func leaveParity(ctx context.Context, c Classifier, run *Run, pack *data.Pack) e
 		view[i] = float32(views[i])
 		logits = append(logits, out.Logits[i][:]...)
 	}
-	return model.WriteSafetensors(run.path(model.RunParity), model.Tensors{
+	parity := model.Tensors{
 		"image":  {Dims: []int{len(images), 1, size, size}, Data: pixels},
 		"view":   {Dims: []int{len(images)}, Data: view},
 		"logits": {Dims: []int{len(images), model.NumLabels}, Data: logits},
-	}, map[string]string{"run_id": run.Info.ID})
+	}
+	if own, ok := c.(*XLAClassifier); ok { // an encoder of an ONNX file shows no attention
+		attention, err := own.attention(pixels, views, attentionImages)
+		if err != nil {
+			return fmt.Errorf("parity: %w", err)
+		}
+		s := own.spec
+		parity["attention"] = model.Tensor{Dims: []int{len(attention) / s.NumPatches(), s.Grid(), s.Grid()}, Data: attention}
+	}
+	return model.WriteSafetensors(run.path(model.RunParity), parity, map[string]string{"run_id": run.Info.ID})
 }
 
 // datasetCounts is the size of each dataset's training split.
@@ -188,6 +201,16 @@ func datasetCounts(pack *data.Pack) map[string]model.Counts {
 		n := out[study.Dataset]
 		n.Studies++
 		n.Images += len(study.Images)
+		for _, image := range study.Images {
+			switch pack.Images[image].View {
+			case cxr.Frontal:
+				n.Frontal++
+			case cxr.Lateral:
+				n.Lateral++
+			default:
+				n.Unknown++
+			}
+		}
 		if key := study.Dataset + "/" + study.Patient; !patients[key] {
 			patients[key] = true
 			n.Patients++

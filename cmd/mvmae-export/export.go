@@ -15,8 +15,12 @@ import (
 // ExportCmd makes a model file of a run.
 type ExportCmd struct {
 	From      string `name:"run" placeholder:"RUN" help:"Folder of the run to export. Default: the newest under $$MVMAE_RUNS, or ./runs."`
-	Precision string `enum:"fp32" default:"fp32" help:"Type of the weights (${enum})."`
-	Opset     int    `enum:"17" default:"17" help:"Version of the ONNX operators (${enum})."`
+	Part      string `enum:"full,encoder,head" default:"full" help:"What the file holds (${enum})."`
+	Precision string `enum:"fp32,fp16,int8" default:"fp32" help:"Type it computes in (${enum})."`
+	Data      string `placeholder:"DIR" help:"Pack whose held-out studies prove fp16 and int8. Default: that of the run."`
+	Force     bool   `help:"Write fp16 or int8 even if it loses too much, or if that is not measured."`
+	Attention bool   `help:"Add the output attention: the share of each patch, by attention rollout."`
+	Opset     int    `enum:"17,18,19,20,21,22,23" default:"17" help:"Version of the ONNX operators (${enum}). More programs read 17; 23 runs fastest."`
 	Model     string `arg:"" name:"model.onnx" help:"File to write. An older one is replaced once the new one is verified."`
 }
 
@@ -35,21 +39,43 @@ func (c *ExportCmd) Run(ctx context.Context, out *cli.Output) (err error) {
 			return err
 		}
 	}
+	opts := export.Options{Force: c.Force, Graph: export.Graph{
+		Part: export.Part(c.Part), Precision: export.Precision(c.Precision), Opset: c.Opset, Attention: c.Attention,
+	}}
+	if opts.Precision == export.FP16 || opts.Precision == export.INT8 {
+		held, err := openHeldOut(run, c.Data)
+		switch {
+		case err == nil:
+			defer held.Close()
+			opts.HeldOut = held.studies()
+		case !c.Force:
+			return err
+		}
+	}
 	var progress *cli.Progress
-	summary, err := export.Export(ctx, run, c.Model, export.Options{Progress: func(images, total int) {
-		if progress == nil {
-			progress = out.Progress("verify", int64(total))
+	opts.Progress = func(stage string, images, total int) {
+		if images == 0 {
+			if progress != nil {
+				progress.Done()
+			}
+			progress = out.Progress(stage, int64(total))
 		}
 		progress.Add(int64(images))
-	}})
+	}
+	summary, err := export.Export(ctx, run, c.Model, opts)
 	if progress != nil {
 		progress.Done()
 	}
 	if err != nil {
 		return err
 	}
-	out.Printf("%s: %d nodes, %.1f MB, from %s\n", summary.Model, summary.Nodes, float64(summary.Bytes)/1e6, summary.Run)
-	out.Printf("verified: the logits of %d images differ by at most %.1e\nsha256 %s\n", summary.Compared, summary.MaxDifference, summary.SHA256)
+	out.Printf("%s: %s, %d nodes, %.1f MB, from %s\n", summary.Model, summary.Precision, summary.Nodes, float64(summary.Bytes)/1e6, summary.Run)
+	out.Printf("verified: the logits of %d images differ by at most %.1e\n", summary.Compared, summary.MaxDifference)
+	if k := summary.Check; k != nil {
+		out.Printf("against fp32 on %d studies of %d patients: macro AUROC %+.4f [%+.4f, %+.4f] lost, Brier score %+.4f [%+.4f, %+.4f], limit %g\n",
+			k.Studies, k.Patients, k.AUROCLoss.Value, k.AUROCLoss.Low, k.AUROCLoss.High, k.BrierLoss.Value, k.BrierLoss.Low, k.BrierLoss.High, k.Limit)
+	}
+	out.Printf("card %s\nsha256 %s\n", summary.Card, summary.SHA256)
 	return out.Result(summary)
 }
 

@@ -98,6 +98,7 @@ func logit(p float64) float64 { return math.Log(p) - math.Log1p(-p) }
 
 // Sample is a study to fit a calibration to.
 type Sample struct {
+	Patient     string
 	Probability [model.NumLabels]float32 // fused
 	Views       int                      // that were fused
 	Labels      model.LabelSet
@@ -109,9 +110,10 @@ const maxViews = 3
 // ErrOneClass says that there is nothing to calibrate on: every label is known as positive alone, or as negative alone.
 var ErrOneClass = errors.New("no label has both classes among the studies to calibrate on")
 
-// Fit makes a calibration of a kind from held-out studies, best validation, by the likeliest line of each label. A prior keeps it near what is
-// known otherwise where studies are few: the line of all studies near the identity, and the line of each number of views near
-// that of all. A label without both classes keeps its probabilities and is named in untouched.
+// Fit makes a calibration of a kind from held-out studies, best validation, by the likeliest line of each label. A prior keeps it
+// near what is known otherwise where studies are few: the line of all studies near the identity, and the line of each number
+// of views near that of all. A label keeps its probabilities, and is named in untouched, if it lacks one of the classes or if
+// lines fitted to some patients do not clearly predict the others better than no line: a head that is calibrated is left alone.
 func Fit(kind string, studies []Sample) (c Calibration, untouched []string, err error) {
 	c = Calibration{Kind: kind}
 	if kind == NoCalibration {
@@ -123,6 +125,13 @@ func Fit(kind string, studies []Sample) (c Calibration, untouched []string, err 
 	if err := c.Validate(); err != nil {
 		return Calibration{}, nil, err
 	}
+	fold := map[string]int{} // a patient's number, in order of appearance
+	for _, s := range studies {
+		if _, seen := fold[s.Patient]; !seen {
+			fold[s.Patient] = len(fold)
+		}
+	}
+	fittable := false
 	for l, name := range model.Labels {
 		var all []point
 		var classes [2]int
@@ -132,26 +141,23 @@ func Fit(kind string, studies []Sample) (c Calibration, untouched []string, err 
 				continue
 			}
 			p := min(max(float64(s.Probability[l]), 1e-7), 1-1e-7) // a float32 next to 1 has no finite logit
-			all = append(all, point{logit(p), float64(y), min(s.Views, maxViews)})
+			all = append(all, point{logit(p), float64(y), min(s.Views, maxViews), fold[s.Patient] % folds})
 			classes[int(y)]++
 		}
 		if classes[0] == 0 || classes[1] == 0 {
 			untouched = append(untouched, name)
 			continue
 		}
-		pooled := fitLine(all, kind, line{1, 0}, pooledSpread)
-		for views := range maxViews {
-			var of []point
-			for _, p := range all {
-				if p.views == views+1 {
-					of = append(of, p)
-				}
-			}
-			fitted := fitLine(of, kind, pooled, viewsSpread)
+		fittable = true
+		if !helps(all, kind) {
+			untouched = append(untouched, name)
+			continue
+		}
+		for views, fitted := range fitLines(all, kind) {
 			c.ByViews[views].Scale[l], c.ByViews[views].Shift[l] = fitted.scale, fitted.shift
 		}
 	}
-	if len(untouched) == model.NumLabels {
+	if !fittable {
 		return Calibration{}, untouched, ErrOneClass
 	}
 	return c, untouched, nil
@@ -160,7 +166,57 @@ func Fit(kind string, studies []Sample) (c Calibration, untouched []string, err 
 // point is what a study says of one label.
 type point struct {
 	x, y  float64 // logit and truth
-	views int
+	views int     // maxViews stands for more
+	fold  int
+}
+
+// folds is the number of parts of the patients that cross-validation holds out in turn.
+const folds = 5
+
+// helps says whether lines make the truth of studies that they were not fitted to more likely, by more than the standard error of
+// that gain: of two explanations that chance does not tell apart, the simpler is taken (Breiman et al. 1984).
+func helps(points []point, kind string) bool {
+	var gain, squares float64
+	for held := range folds {
+		var others []point
+		for _, p := range points {
+			if p.fold != held {
+				others = append(others, p)
+			}
+		}
+		lines := fitLines(others, kind)
+		for _, p := range points {
+			if p.fold == held {
+				at := lines[p.views-1]
+				d := logLikelihood(at.scale*p.x+at.shift, p.y) - logLikelihood(p.x, p.y)
+				gain, squares = gain+d, squares+d*d
+			}
+		}
+	}
+	return gain > math.Sqrt(squares)
+}
+
+// logLikelihood is ln sigmoid(x) for a positive and ln(1-sigmoid(x)) for a negative.
+func logLikelihood(x, y float64) float64 {
+	if y == 0 {
+		x = -x
+	}
+	return -math.Log1p(math.Exp(-x))
+}
+
+// fitLines returns the line of each number of views.
+func fitLines(points []point, kind string) (lines [maxViews]line) {
+	pooled := fitLine(points, kind, line{1, 0}, pooledSpread)
+	for views := range lines {
+		var of []point
+		for _, p := range points {
+			if p.views == views+1 {
+				of = append(of, p)
+			}
+		}
+		lines[views] = fitLine(of, kind, pooled, viewsSpread)
+	}
+	return lines
 }
 
 type line struct{ scale, shift float64 }

@@ -12,7 +12,7 @@ import (
 // CalibrationReport says what a calibration fitted on validation does on the test studies.
 type CalibrationReport struct {
 	fuse.Calibration
-	// Untouched are the labels without both classes in validation, and those that were not trained: theirs is the identity.
+	// Untouched are the labels whose line is the identity: see fuse.Fit, and those that were not trained.
 	Untouched []string     `json:"untouched"`
 	ECE       BeforeAfter  `json:"ece"`        // macro mean
 	PooledECE BeforeAfter  `json:"pooled_ece"` // all labels' studies as one sample
@@ -42,7 +42,7 @@ func calibrate(val []Prediction, opts Options) (fuse.Calibration, []string, erro
 		if err != nil {
 			return fuse.Calibration{}, nil, err
 		}
-		s := fuse.Sample{Views: len(used), Labels: p.Labels}
+		s := fuse.Sample{Patient: p.Patient, Views: len(used), Labels: p.Labels}
 		for l, v := range row.Scores {
 			s.Probability[l] = float32(v)
 			if slices.Contains(opts.Untrained, model.Labels[l]) {
