@@ -2,14 +2,13 @@ package export
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
-	"io"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/pelletier/go-toml/v2"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/mvmae/mvmae/internal/hint"
 	"github.com/mvmae/mvmae/model"
@@ -59,58 +58,42 @@ func FromTorch(weights, out string, part Part) (*TorchSummary, error) {
 	if err != nil {
 		return nil, fmt.Errorf("from-torch %s: %w", weights, err)
 	}
-	data, err := proto.MarshalOptions{Deterministic: true}.Marshal(file)
+	encoded, err := Encode(file, out, 0)
 	if err != nil {
 		return nil, fmt.Errorf("from-torch %s: %w", weights, err)
 	}
-	s.Nodes, s.Bytes, s.SHA256 = len(file.Graph.Node), len(data), digestOf(data)
-	if err := s.write(data); err != nil {
+	s.Nodes, s.Bytes, s.SHA256 = len(file.Graph.Node), len(encoded.Model), digestOf(encoded.Model)
+	if err := s.write(encoded); err != nil {
 		return nil, fmt.Errorf("from-torch %s: %w", weights, err)
 	}
 	return s, nil
 }
 
-// write checks that the file runs, and leaves it with its notes.
-func (s *TorchSummary) write(data []byte) error {
-	if s.Part == Encoder {
-		s.Notes = encoderNotes(s.Model)
-		notes := EncoderNotes{ImageSize: s.Spec.ImageSize, Channels: 1, Mean: []float64{0}, Std: []float64{1}, Input: "image", View: "view", Output: "embedding"}
-		e, err := newEncoder(s.Model, data, notes)
+// write checks that the file runs, and leaves it; an encoder with its notes.
+func (s *TorchSummary) write(f File) error {
+	if s.Part != Encoder {
+		m, err := f.open(s.Model, 1)
 		if err != nil {
 			return err
 		}
-		m, err := e.Run(ort.Options{})
-		if err != nil {
-			return err
-		}
-		if err := m.Close(); err != nil {
-			return err
-		}
-		doc, err := toml.Marshal(notes)
-		if err != nil {
-			return err
-		}
-		if err := writeWhole(s.Notes, append([]byte("# The model file's scaling of pixels is in its graph.\n"), doc...)); err != nil {
-			return err
-		}
-	} else {
-		m, err := ort.OpenBytes(s.Model, data, ort.Options{})
-		if err != nil {
-			return err
-		}
-		if err := m.Close(); err != nil {
-			return err
-		}
+		return errors.Join(m.Close(), f.Write(s.Model))
 	}
-	return writeWhole(s.Model, data)
-}
-
-func writeWhole(path string, data []byte) error {
-	err := model.WriteFileAtomic(path, func(w io.Writer) error {
-		_, err := w.Write(data)
+	s.Notes = encoderNotes(s.Model)
+	notes := EncoderNotes{ImageSize: s.Spec.ImageSize, Channels: 1, Mean: []float64{0}, Std: []float64{1}, Input: "image", View: "view", Output: "embedding"}
+	e, err := newEncoder(s.Model, f.Model, notes)
+	if err != nil {
 		return err
-	})
-	return hint.Wrap(err, "name a file in a folder that exists, has room and can be written")
+	}
+	m, err := e.Run(ort.Options{})
+	if err != nil {
+		return err
+	}
+	doc, err := toml.Marshal(notes)
+	if err != nil {
+		return err
+	}
+	doc = append([]byte("# Pixels in [0,1] as they are: their scaling is in the graph.\n"), doc...)
+	return errors.Join(m.Close(), replaceFile(s.Notes, doc), f.Write(s.Model))
 }
 
 // torchMetadata say what is known of weights from elsewhere. Nothing was tuned: thresholds are one half, nothing is calibrated,

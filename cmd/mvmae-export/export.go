@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -95,6 +96,10 @@ func (c *InspectCmd) Run(_ context.Context, out *cli.Output) error {
 	line("sha256", "%s", x.SHA256)
 	line("made by", "%s", x.Producer)
 	line("graph", "%d nodes, %d values, opset %d, IR version %d", x.Nodes, x.Parameters, x.Opset, x.IRVersion)
+	line("operators", "%s", operators(x.Operators))
+	if x.GFLOPs > 0 {
+		line("cost", "%.2f GFLOPs an image", x.GFLOPs)
+	}
 	for _, p := range x.Inputs {
 		line("input", "%s %s [%s]", p.Name, p.Type, strings.Join(p.Shape, ","))
 	}
@@ -116,7 +121,24 @@ func (c *InspectCmd) Run(_ context.Context, out *cli.Output) error {
 		n := m.Datasets[name]
 		line("dataset", "%s: %d patients, %d studies, %d images", name, n.Patients, n.Studies, n.Images)
 	}
+	switch card := x.Card; {
+	case card == nil:
+		line("card", "none beside the file")
+	case card.Current:
+		line("card", "%s", card.Text)
+	default:
+		line("card", "%s, of another file: its digest differs", card.Text)
+	}
 	line("licence", "%s", m.Licence)
 	line("intended use", "%s", m.IntendedUse)
 	return out.Result(x)
+}
+
+// operators lists how many nodes there are of each, the most frequent first.
+func operators(counts map[string]int) string {
+	ops := slices.SortedFunc(maps.Keys(counts), func(a, b string) int { return cmp.Or(counts[b]-counts[a], strings.Compare(a, b)) })
+	for i, op := range ops {
+		ops[i] = fmt.Sprintf("%d %s", counts[op], op)
+	}
+	return strings.Join(ops, ", ")
 }
