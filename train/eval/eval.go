@@ -103,6 +103,13 @@ func Evaluate(val, test []Prediction, opts Options) (Report, error) {
 			return Report{}, fmt.Errorf("evaluate: test: %w", err)
 		}
 		report.Calibration = calibration
+		if opts.Thresholds == nil { // models are chosen by their own order of studies, not by that of the calibration
+			own, _, err := fuseAll(val, plain)
+			if err != nil {
+				return Report{}, fmt.Errorf("evaluate: validation: %w", err)
+			}
+			report.Validation.MacroAUROC = metrics.Value(own.Measure(metrics.Thresholds{})[metrics.Macro][metrics.AUROC])
+		}
 	}
 	return report, nil
 }
