@@ -108,9 +108,12 @@ func (n EncoderNotes) validate() error {
 	return nil
 }
 
-// minOpset is the oldest version of ONNX's operators whose files can be joined: what joins them means the same from there on,
-// but for ReduceMean, whose axes became an input at 18.
-const minOpset = 11
+// The versions of ONNX's operators whose files can be joined. What joins them means the same from the first on, but for
+// ReduceMean, whose axes became an input at 18; the last is what ONNX Runtime 1.31 runs.
+const (
+	minOpset = 11
+	maxOpset = 26
+)
 
 func newEncoder(path string, data []byte, notes EncoderNotes) (*ONNXEncoder, error) {
 	e := &ONNXEncoder{notes: notes, graph: &onnxpb.ModelProto{}}
@@ -121,8 +124,8 @@ func newEncoder(path string, data []byte, notes EncoderNotes) (*ONNXEncoder, err
 	if err != nil {
 		return nil, hint.Wrap(fmt.Errorf("not a whole ONNX file: %w", err), "copy the file again")
 	}
-	if v := e.opset(); v < minOpset {
-		return nil, hint.Wrap(fmt.Errorf("unsupported opset %d", v), "export it again at opset %d or later", minOpset)
+	if v := e.opset(); v < minOpset || v > maxOpset {
+		return nil, hint.Wrap(fmt.Errorf("unsupported opset %d", v), "export it again at one of opset %d to %d", minOpset, maxOpset)
 	}
 	if err := e.chooseOutput(); err != nil {
 		return nil, err
@@ -323,5 +326,9 @@ func (e *ONNXEncoder) Run(opts ort.Options) (*ort.Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	return ort.OpenBytes(e.File.Path, data, opts)
+	m, err := ort.OpenBytes(e.File.Path, data, opts)
+	if err != nil {
+		return nil, hint.Wrap(fmt.Errorf("encoder: %w", err), "ONNX Runtime must be able to run it on images of the size and channels in %s", encoderNotes(e.File.Path))
+	}
+	return m, nil
 }

@@ -145,6 +145,7 @@ func TestOpenEncoder_RefusesByName(t *testing.T) {
 		{"unknown input", clip + "input = \"image\"\n", nil, `no input "image"`, "pixel_values"},
 		{"unknown view input", clip + "view = \"view\"\n", nil, `no input "view" for views`, "pixel_values"},
 		{"old opset", clip, func(f *onnxpb.ModelProto) { f.OpsetImport[0].Version = 9 }, "unsupported opset 9", "opset 11"},
+		{"opset of tomorrow", clip, func(f *onnxpb.ModelProto) { f.OpsetImport[0].Version = 99 }, "unsupported opset 99", "opset 11 to 26"},
 		{"fixed batch", clip, func(f *onnxpb.ModelProto) {
 			f.Graph.Input[0] = exporttest.NewNet(14, 3, 224).File.Graph.Input[0]
 			fix(f.Graph.Input[0], 0, 1)
@@ -207,6 +208,19 @@ func tokens(f *onnxpb.ModelProto) {
 	n := exporttest.NewNet(14, 3, 224)
 	n.Output("activated", onnxpb.TensorProto_FLOAT, 0, 196, 24)
 	f.Graph.Output = n.File.Graph.Output
+}
+
+// What only running shows: a graph that does not do what its inputs and outputs say.
+func TestONNXEncoder_GraphThatDoesNotRunIsRefused(t *testing.T) {
+	libs.ForTests(t)
+	n := exporttest.NewNet(17, 1, 64)
+	n.Node("embedding", "Reshape", []string{"pixel_values", n.Ints("shape", 3, 5)}, nil)
+	n.Output("embedding", onnxpb.TensorProto_FLOAT, 0, 5)
+	e, err := OpenEncoder(n.Write(t, t.TempDir(), "odd", "image_size = 64\nchannels = 1\nmean = [0.5]\nstd = [0.5]\n"))
+	must(t, err)
+	if _, err := e.Run(ort.Options{}); err == nil || !strings.Contains(hint.Of(err), "odd.toml") {
+		t.Errorf("error %v, hint %q", err, hint.Of(err))
+	}
 }
 
 func TestOpenEncoder_MissingNotesSayWhatToWrite(t *testing.T) {

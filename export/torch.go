@@ -50,7 +50,7 @@ func FromTorch(weights, out string, part Part) (*TorchSummary, error) {
 		return nil, hint.Wrap(fmt.Errorf("from-torch: %s has no head of %d known labels", weights, model.NumLabels),
 			"write labels = [...], in the order of its outputs, into a TOML file of its name, or take --part encoder and train a head: mvmae-train probe --encoder")
 	}
-	s := &TorchSummary{Weights: weights, Layout: n.Layout, Spec: n.Spec, Part: part, LeftOut: slices.Concat(n.LeftOut), Model: out}
+	s := &TorchSummary{Weights: weights, Layout: n.Layout, Spec: n.Spec, Part: part, LeftOut: append([]string{}, n.LeftOut...), Model: out}
 	if s.WeightsSHA256, err = digest(weights); err != nil {
 		return nil, fmt.Errorf("from-torch: %w", err)
 	}
