@@ -98,7 +98,7 @@ func (c *InspectCmd) Run(_ context.Context, out *cli.Output) error {
 	line("graph", "%d nodes, %d values, opset %d, IR version %d", x.Nodes, x.Parameters, x.Opset, x.IRVersion)
 	line("operators", "%s", operators(x.Operators))
 	if x.GFLOPs > 0 {
-		line("cost", "%.2f GFLOPs an image", x.GFLOPs)
+		line("cost", "%.3g GFLOPs an image", x.GFLOPs)
 	}
 	for _, p := range x.Inputs {
 		line("input", "%s %s [%s]", p.Name, p.Type, strings.Join(p.Shape, ","))
@@ -107,8 +107,8 @@ func (c *InspectCmd) Run(_ context.Context, out *cli.Output) error {
 		line("output", "%s %s [%s]", p.Name, p.Type, strings.Join(p.Shape, ","))
 	}
 	line("model", "%s %s, preset %s, %s, %s", m.Name, m.Version, m.Spec.Preset, m.Kind+" on "+m.Encoder.Method, m.Precision)
-	line("run", "%s, checkpoint sha256 %s", m.RunID, m.CheckpointSHA256)
-	line("input from", "recipe %s, views known by %s", m.Preprocessing, strings.Join(m.ViewEvidence, ", "))
+	line("run", "%s, checkpoint sha256 %s", cmp.Or(m.RunID, "none"), m.CheckpointSHA256)
+	line("input from", "recipe %s, views known by %s", m.Preprocessing, cmp.Or(strings.Join(m.ViewEvidence, ", "), "what nobody noted"))
 	line("fusion", "%s", m.Fusion)
 	for i, l := range m.Labels {
 		if slices.Contains(m.UntrainedLabels, l) {
