@@ -17,7 +17,10 @@ import (
 	"github.com/mvmae/mvmae/model/ort"
 )
 
-const torchData = "../model/torch/testdata"
+const (
+	torchData      = "../model/torch/testdata"
+	torchTolerance = 3e-6
+)
 
 // torchNetworks are the files that testdata/make.py makes, and whether each is a whole classifier.
 var torchNetworks = map[string]bool{"vit": true, "mae": false, "medical_mae": true, "mvmae": false, "mvmae_classifier": true}
@@ -53,14 +56,14 @@ func checkTorch(t *testing.T, dir string) {
 			defer m.Close()
 			got, err := m.Run(t.Context(), want.Image, want.View)
 			must(t, err)
-			// 2e-5 of embeddings of up to 4: float32 in another order, and scaling folded into the weights.
-			compareRows(t, "embedding", got.Embedding, want.Embedding, 2e-5)
+			// float32 in another order, and scaling folded into the weights: 5e-7 was measured, of numbers up to 2.
+			compareRows(t, "embedding", got.Embedding, want.Embedding, torchTolerance)
 			if whole {
 				logits := make([][]float32, len(got.Logits))
 				for i := range logits {
 					logits[i] = got.Logits[i][:]
 				}
-				compareRows(t, "logits", logits, want.Logits, 5e-5)
+				compareRows(t, "logits", logits, want.Logits, torchTolerance)
 			}
 		})
 	}
