@@ -130,7 +130,7 @@ func ours(spec model.Spec) (all []contender, err error) {
 		{"fp32, opset 23", export.Graph{Opset: 23}},
 		{"fp32, opset 17, attention output", export.Graph{Attention: true}},
 		{"fp16, opset 20", export.Graph{Precision: export.FP16, Opset: 20}},
-		{"int8, opset 17", export.Graph{Precision: export.INT8}},
+		{"int8, opset 17", export.Graph{Precision: export.INT8, Opset: 17}},
 		{"int8, opset 23", export.Graph{Precision: export.INT8, Opset: 23}},
 	} {
 		file, err := c.graph.Build(exporttest.Metadata(spec), weights)
