@@ -21,7 +21,7 @@ func Build(metadata model.Metadata, weights model.Tensors) (*onnxpb.ModelProto, 
 // of the graph. The weights must hold every parameter of the part, with the shapes of the metadata's Spec.
 func (o Graph) Build(metadata model.Metadata, weights model.Tensors) (file *onnxpb.ModelProto, err error) {
 	o = o.filled()
-	if err := o.validate(); err != nil {
+	if err := o.Validate(); err != nil {
 		return nil, err
 	}
 	if o.encoder != nil {

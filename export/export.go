@@ -80,7 +80,7 @@ func Export(ctx context.Context, runDir, out string, opts Options) (*Summary, er
 
 func exportRun(ctx context.Context, runDir, out string, opts Options) (*Summary, error) {
 	opts.Graph = opts.Graph.filled()
-	if err := opts.validate(); err != nil {
+	if err := opts.Validate(); err != nil {
 		return nil, err
 	}
 	if opts.Progress == nil {

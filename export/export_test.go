@@ -63,17 +63,26 @@ func TestExport_WritesVerifiedFile(t *testing.T) {
 }
 
 func TestExport_SameRunGivesSameBytes(t *testing.T) {
-	dir, out := writeRun(t, "nano"), t.TempDir()
-	var digests []string
-	for _, name := range []string{"a.onnx", "b.onnx"} {
-		summary, err := Export(t.Context(), dir, filepath.Join(out, name), Options{})
-		if err != nil {
-			t.Fatal(err)
+	dir := writeRun(t, "nano")
+	held := heldOutStudies(t, dir, 20)
+	for _, o := range []Options{
+		{}, {Graph: Graph{Opset: 20, Attention: true}}, {Graph: Graph{Part: Encoder}},
+		{Graph: Graph{Precision: FP16}, HeldOut: held, Force: true}, {Graph: Graph{Precision: INT8}, HeldOut: held, Force: true, MaxFileBytes: 10_000},
+	} {
+		var folders [2]map[string]string
+		for i := range folders {
+			folder := t.TempDir()
+			_, err := Export(t.Context(), dir, filepath.Join(folder, "model.onnx"), o)
+			must(t, err)
+			folders[i] = map[string]string{}
+			for _, name := range listDir(t, folder) {
+				folders[i][name], err = digest(filepath.Join(folder, name))
+				must(t, err)
+			}
 		}
-		digests = append(digests, summary.SHA256)
-	}
-	if digests[0] != digests[1] {
-		t.Errorf("SHA-256 %s, then %s", digests[0], digests[1])
+		if diff := cmp.Diff(folders[0], folders[1]); diff != "" {
+			t.Errorf("%+v: SHA-256 of the files (-first +second):\n%s", o.Graph, diff)
+		}
 	}
 }
 

@@ -31,17 +31,18 @@ const (
 	INT8 Precision = "int8" // the blocks' weights as 8-bit integers per output channel, their inputs quantised as they come
 )
 
-// The versions of ONNX's operators that can be written. 17 is the first with LayerNormalization; at 20 Gelu becomes one node.
+// The versions of ONNX's operators that can be written. 17 is the first with LayerNormalization, and what most programs read;
+// at 20 Gelu becomes one node, at 23 attention, which is what makes int8 as fast as it can be.
 const (
-	DefaultOpset = 17
-	MaxOpset     = 23
+	DefaultOpset = 17 // of float32 and float16
+	MaxOpset     = 23 // and the default of int8
 )
 
 // irVersions are the versions of the file format that came with each opset from DefaultOpset on: a newer one would shut out
 // readers (ONNX's Versioning.md).
 var irVersions = [...]int64{8, 8, 9, 9, 10, 10, 11}
 
-// Graph says what graph a file holds. The zero value is the whole classifier in float32 at DefaultOpset.
+// Graph says what graph a file holds. The zero value is the whole classifier in float32.
 type Graph struct {
 	Part      Part
 	Precision Precision
@@ -53,19 +54,26 @@ type Graph struct {
 
 // filled returns the options with the defaults in place of zeros.
 func (o Graph) filled() Graph {
-	o.Part, o.Precision, o.Opset = cmp.Or(o.Part, Full), cmp.Or(o.Precision, FP32), cmp.Or(o.Opset, DefaultOpset)
+	o.Part, o.Precision = cmp.Or(o.Part, Full), cmp.Or(o.Precision, FP32)
+	if o.Opset == 0 {
+		o.Opset = DefaultOpset
+		if o.Precision == INT8 {
+			o.Opset = MaxOpset
+		}
+	}
 	return o
 }
 
-// validate refuses what cannot be written. It wants filled options.
-func (o Graph) validate() error {
+// Validate refuses what cannot be written.
+func (o Graph) Validate() error {
+	o = o.filled()
 	switch {
 	case !slices.Contains([]Part{Full, Encoder, Head}, o.Part):
 		return hint.Wrap(fmt.Errorf("unknown part %q", o.Part), "the parts are %s, %s and %s", Full, Encoder, Head)
 	case !slices.Contains([]Precision{FP32, FP16, INT8}, o.Precision):
 		return hint.Wrap(fmt.Errorf("unknown precision %q", o.Precision), "the precisions are %s, %s and %s", FP32, FP16, INT8)
 	case o.Opset < DefaultOpset || o.Opset > MaxOpset:
-		return hint.Wrap(fmt.Errorf("unsupported opset %d", o.Opset), "opsets %d to %d can be written", DefaultOpset, MaxOpset)
+		return fmt.Errorf("unsupported opset %d: want %d to %d", o.Opset, DefaultOpset, MaxOpset)
 	case o.Attention && o.Part == Head:
 		return hint.Wrap(fmt.Errorf("part %s has no attention", Head), "ask for it with part %s or %s", Full, Encoder)
 	}

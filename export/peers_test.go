@@ -154,6 +154,13 @@ print([bool((a == b).all()) for a, b in zip(want, steps)], [bool((a == b).all())
 
 func TestGraph_RefusesWhatCannotBeWritten(t *testing.T) {
 	s := exporttest.Spec(t, "nano")
+	for o, opset := range map[Graph]int{{}: 17, {Precision: FP16}: 17, {Precision: INT8}: 23, {Precision: INT8, Opset: 19}: 19} {
+		file, err := o.Build(exporttest.Metadata(s), exporttest.Weights(s))
+		must(t, err)
+		if got := file.OpsetImport[0].Version; got != int64(opset) {
+			t.Errorf("%+v: opset %d, want %d", o, got, opset)
+		}
+	}
 	for want, o := range map[string]Graph{
 		"unsupported opset 16": {Opset: 16}, fmt.Sprint("unsupported opset ", MaxOpset+1): {Opset: MaxOpset + 1},
 		`unknown precision "int4"`: {Precision: "int4"}, `unknown part "tail"`: {Part: "tail"}, "part head has no attention": {Part: Head, Attention: true},

@@ -130,7 +130,7 @@ func Code() Config {
 	c.Loss.Beta = 2
 	c.Optim.AdamW = AdamW{Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, WeightDecay: 0.05, DecayAll: true, ClipNorm: 1}
 	c.Optim.BaseLR = 1.2e-4
-	c.Probe.BaseLR, c.Probe.Fusion = 1e-4, "mean_logit"
+	c.Probe.BaseLR, c.Probe.Fusion, c.Probe.Calibration = 1e-4, "mean_logit", fuse.NoCalibration
 	c.Finetune.BatchViews = 64 * Slots
 	return c
 }
