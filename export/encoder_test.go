@@ -263,3 +263,27 @@ func TestOpenEncoder_TakesTheImagePartAlone(t *testing.T) {
 		t.Errorf("path %s", e.File.Path)
 	}
 }
+
+func FuzzNewEncoder(f *testing.F) {
+	notes := EncoderNotes{ImageSize: 64, Channels: 1, Mean: []float64{0.5}, Std: []float64{0.25}, Pool: "mean"}
+	data, err := os.ReadFile(exporttest.CNN(f, f.TempDir()))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(data)
+	f.Add(data[:200])
+	f.Fuzz(func(t *testing.T, data []byte) {
+		e, err := newEncoder("fuzz.onnx", data, notes)
+		if err != nil {
+			return
+		}
+		head := model.Tensors{}
+		for _, p := range e.spec.Params(model.PartHead) {
+			head[p.Name] = model.Tensor{Dims: p.Dims, Data: make([]float32, p.Size())}
+		}
+		m := exporttest.Metadata(e.spec)
+		if _, err := e.Build(m, head); err != nil {
+			t.Error(err)
+		}
+	})
+}

@@ -23,7 +23,7 @@ const (
 )
 
 // torchNetworks are the files that testdata/make.py makes, and whether each is a whole classifier.
-var torchNetworks = map[string]bool{"vit": true, "mae": false, "medical_mae": true, "mvmae": false, "mvmae_classifier": true}
+var torchNetworks = map[string]bool{"vit": true, "mae": false, "mae_finetuned": true, "medical_mae": true, "mvmae": false, "mvmae_classifier": true}
 
 // answers are what PyTorch said of a network's images.
 type answers struct {

@@ -23,10 +23,10 @@ type Visible[T any] struct {
 // Encode runs the encoder on patches [B,N,P*P] of views [B] (0 frontal, 1 lateral, 2 unknown) and returns [B,1+K,D]: CLS,
 // then the visible patches in their given order, after the final LayerNorm.
 func Encode[T any](o Ops[T], s Spec, patches, view T, visible *Visible[T]) T {
-	return encode(o, s, patches, view, visible, func(T) {})
+	return encoderNorm(o, s, encode(o, s, patches, view, visible, func(T) {}))
 }
 
-// encode is Encode; seen is given the attention of each block in turn, [B,heads,1+K,1+K]: from rows to columns.
+// encode is Encode before the final LayerNorm; seen is given the attention of each block in turn, [B,heads,1+K,1+K]: from rows to columns.
 func encode[T any](o Ops[T], s Spec, patches, view T, visible *Visible[T], seen func(T)) T {
 	var pos T
 	if s.Positions == Learned {
@@ -66,12 +66,13 @@ func Decode[T any](o Ops[T], s Spec, tokens, restore, view T, numVisible int) T 
 		x = o.Add(x, o.Table("decoder.pos_table", 1+n, d.Width, sinCosTable(s.Grid(), d.Width, true)))
 	}
 	x = blocks(o, s, o.Add(x, e), stack{"decoder", 1 + n, d.Width, d.Depth, d.Heads}, func(T) {})
+	x = o.LayerNorm(x, "decoder.layer_norm", s.FinalEps)
 	return o.Linear(o.Slice(x, 1, 1+n), "decoder.head.weight", "decoder.head.bias")
 }
 
 // Embed runs the encoder on whole images [B,S,S] and returns the vector [B,D] that the classifier head reads.
 func Embed[T any](o Ops[T], s Spec, image, view T) T {
-	return pool(o, s, Encode(o, s, Patchify(o, s, image), view, nil))
+	return pool(o, s, encode(o, s, Patchify(o, s, image), view, nil, func(T) {}))
 }
 
 // EmbedAttention is Embed with the attention rollout [B,g,g] (g patches on a side) of the same pass: the share of each patch in what the head
@@ -89,7 +90,7 @@ func rollout[T any](o Ops[T], s Spec, maps []T) T {
 	n, last := s.NumPatches(), len(maps)-1
 	start := make([]float32, 1+n) // what the head reads, as a row over tokens
 	row := o.MeanTokens(maps[last])
-	if s.Pool == PoolMean {
+	if s.Pool != PoolCLS {
 		for i := range n {
 			start[1+i] = 1 / float32(n)
 		}
@@ -106,12 +107,21 @@ func rollout[T any](o Ops[T], s Spec, maps []T) T {
 	return o.Affine(o.Reshape(patches, s.Grid(), s.Grid()), math.Ldexp(1, -len(maps)), 0)
 }
 
-// pool makes the embedding [B,D] of the encoder's tokens [B,1+N,D].
+// encoderNorm is the encoder's final LayerNorm, of tokens [B,...,D] or of their mean [B,D].
+func encoderNorm[T any](o Ops[T], s Spec, x T) T {
+	return o.LayerNorm(x, "encoder.layer_norm", s.FinalEps)
+}
+
+// pool makes the embedding [B,D] of the encoder's tokens [B,1+N,D] before their final LayerNorm.
 func pool[T any](o Ops[T], s Spec, x T) T {
-	if s.Pool == PoolMean {
-		return o.MeanTokens(o.Slice(x, 1, 1+s.NumPatches()))
+	mean := func(x T) T { return o.MeanTokens(o.Slice(x, 1, 1+s.NumPatches())) }
+	switch s.Pool {
+	case PoolMean:
+		return mean(encoderNorm(o, s, x))
+	case PoolMeanFirst:
+		return encoderNorm(o, s, mean(x))
 	}
-	return o.Reshape(o.Slice(x, 0, 1), s.Width)
+	return o.Reshape(o.Slice(encoderNorm(o, s, x), 0, 1), s.Width)
 }
 
 // Head maps an embedding [B,D] to logits [B,NumClasses].
@@ -128,8 +138,7 @@ type stack struct {
 	tokens, width, depth, heads int
 }
 
-// blocks runs a stack of pre-norm transformer blocks (Dosovitskiy et al. 2021) and its final LayerNorm over x
-// [B,tokens,width].
+// blocks runs a stack of pre-norm transformer blocks (Dosovitskiy et al. 2021) over x [B,tokens,width].
 func blocks[T any](o Ops[T], s Spec, x T, st stack, seen func(T)) T {
 	for i := range st.depth {
 		p := blockName(st.prefix, i)
@@ -137,7 +146,7 @@ func blocks[T any](o Ops[T], s Spec, x T, st stack, seen func(T)) T {
 		h := o.Linear(o.LayerNorm(x, p+"norm2", s.BlockEps), p+"mlp.fc1.weight", p+"mlp.fc1.bias")
 		x = o.Residual(x, o.Linear(o.GELU(h), p+"mlp.fc2.weight", p+"mlp.fc2.bias"), 2*i+1)
 	}
-	return o.LayerNorm(x, st.prefix+".layer_norm", s.FinalEps)
+	return x
 }
 
 // attention is multi-head self-attention over x [B,tokens,width].

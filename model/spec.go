@@ -21,6 +21,8 @@ type Pool string
 const (
 	PoolCLS  Pool = "cls"
 	PoolMean Pool = "mean" // mean over the patch tokens
+	// PoolMeanFirst is the mean over the patch tokens before the final LayerNorm, not after: classifiers that MAE finetunes.
+	PoolMeanFirst Pool = "mean_first"
 )
 
 // Spec is the shape of a network: all that is needed to name its parameters and run its forward pass.
@@ -166,8 +168,8 @@ func (s Spec) Validate() error {
 	if s.Positions != SinCos && s.Positions != Learned {
 		bad("positions is %q: want sincos or learned", s.Positions)
 	}
-	if s.Pool != PoolCLS && s.Pool != PoolMean {
-		bad("pool is %q: want cls or mean", s.Pool)
+	if s.Pool != PoolCLS && s.Pool != PoolMean && s.Pool != PoolMeanFirst {
+		bad("pool is %q: want cls, mean or mean_first", s.Pool)
 	}
 	if !(s.PixelStd > 0) {
 		bad("pixel_std is %g: want more than 0", s.PixelStd)

@@ -87,7 +87,9 @@ func newFinetuning(dev *Device, run *Run, pack *data.Pack) (*loop, *XLAClassifie
 	if err != nil {
 		return nil, nil, err
 	}
-	spec.Pool = model.Pool(f.Pool)
+	if spec.Pool != model.PoolMeanFirst { // weights from elsewhere that were trained so
+		spec.Pool = model.Pool(f.Pool)
+	}
 	t := &finetuning{cfg: cfg, spec: spec, pack: pack}
 	if t.rule, err = fuse.ParseRule(cfg.Probe.Fusion); err != nil {
 		return nil, nil, err

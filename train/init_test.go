@@ -94,6 +94,24 @@ func TestBeginWith_ProbeAndFinetuneAcceptTheSame(t *testing.T) {
 	if err := Pretrain(t.Context(), dev, pretrained, pack, func(Status) {}); err != nil {
 		t.Fatal(err)
 	}
+	last, err := pretrained.loadCheckpoint()
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := beganRun(t, "pretrain", pretrained.Dir, pack, cfg)
+	spec, err := again.Spec()
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err := again.first(pack, spec, spec.Params(model.PartEncoder, model.PartDecoder))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, got := range first { // encoder and decoder
+		if !cmp.Equal(last.tensors[name].Data, got.Data) {
+			t.Errorf("a run that begins with a run has another %s", name)
+		}
+	}
 	for _, c := range []struct {
 		kind, init, method string
 		width              int

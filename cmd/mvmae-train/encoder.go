@@ -56,21 +56,25 @@ func probeWith(e train.Encoder) func(context.Context, *cli.Output, *train.Device
 }
 
 // parallel runs a model on a few images at a time, one run for each core: as fast as larger batches on a CPU, in a fraction
-// of their memory.
+// of their memory. A GPU gets more at once.
 type parallel struct{ onnxClassifier }
 
-const imagesPerRun = 4
+const (
+	imagesPerRun    = 4
+	imagesPerGPURun = 32
+)
 
 func (c parallel) Classify(ctx context.Context, images []float32, views []cxr.View) (train.Outputs, error) {
 	n, pixels := len(views), c.ImageSize()*c.ImageSize()
-	parts := make([]train.Outputs, (n+imagesPerRun-1)/imagesPerRun)
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(runtime.GOMAXPROCS(0))
+	size, runs := imagesPerRun, runtime.GOMAXPROCS(0)
 	if c.m.Device() != ort.CPU {
-		group.SetLimit(1)
+		size, runs = imagesPerGPURun, 1
 	}
+	parts := make([]train.Outputs, (n+size-1)/size)
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(runs)
 	for i := range parts {
-		from, to := i*imagesPerRun, min((i+1)*imagesPerRun, n)
+		from, to := i*size, min((i+1)*size, n)
 		group.Go(func() (err error) {
 			parts[i], err = c.onnxClassifier.Classify(ctx, images[from*pixels:to*pixels], views[from:to])
 			return err

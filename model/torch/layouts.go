@@ -49,8 +49,12 @@ func (m *mapper) vit(args map[string]any) error {
 	}
 	m.put("encoder.mod_embedding", make([]float32, model.NumViews*d), model.NumViews, d) // it knows of no views
 	m.stack("blocks", "encoder", d, s.Depth)
-	m.put("encoder.layer_norm.weight", m.take("norm.weight", d), d)
-	m.put("encoder.layer_norm.bias", m.take("norm.bias", d), d)
+	norm := "norm"
+	if m.has("fc_norm.weight") && !m.has("norm.weight") { // MAE's finetuning takes the mean of the patches first
+		norm, s.Pool = "fc_norm", model.PoolMeanFirst
+	}
+	m.put("encoder.layer_norm.weight", m.take(norm+".weight", d), d)
+	m.put("encoder.layer_norm.bias", m.take(norm+".bias", d), d)
 	m.leave("decoder_", "mask_token")
 	if m.has("head.weight") {
 		return m.head("head", false)

@@ -38,7 +38,10 @@ func Load(name string) (*Checkpoint, error) {
 	if err != nil {
 		return nil, fmt.Errorf("weights: %w", err)
 	}
-	c, err := decode(f, info.Size())
+	c, err := (*Checkpoint)(nil), errOther
+	if filepath.Ext(name) != ".safetensors" { // of which the first bytes are a length: any
+		c, err = decode(f, info.Size())
+	}
 	if errors.Is(err, errOther) {
 		tensors, _, err := model.ReadSafetensors(name)
 		if err != nil {
@@ -64,7 +67,7 @@ func decode(f io.ReaderAt, size int64) (*Checkpoint, error) {
 	switch {
 	case string(start) == "PK\x03\x04":
 		return loadZip(f, size)
-	case string(start[:2]) == "\x80\x02" && string(start[2:]) != "\x00\x00": // a safetensors file may begin with a header of 640 bytes
+	case string(start[:2]) == "\x80\x02":
 		return loadLegacy(f, size)
 	}
 	return nil, errOther
@@ -231,12 +234,20 @@ func checkpointOf(value any, read blocks) (*Checkpoint, error) {
 			break
 		}
 	}
+	var names []string
+	for k := range state.values {
+		name, ok := k.(string)
+		if !ok {
+			return nil, fmt.Errorf("%w: its names are no texts", ErrPickle)
+		}
+		names = append(names, name)
+	}
+	slices.Sort(names)
 	cached, data := "", []byte(nil)
-	for k, v := range state.values {
-		name, isName := k.(string)
-		t, isTensor := v.(tensor)
-		if !isName || !isTensor {
-			return nil, hint.Wrap(fmt.Errorf("%w: %v is a %T, not a tensor", ErrPickle, k, v), `the tensors must be the file's dict, or the one under "model" or "state_dict"`)
+	for _, name := range names {
+		t, ok := state.values[name].(tensor)
+		if !ok {
+			return nil, hint.Wrap(fmt.Errorf("%w: %s is a %T, not a tensor", ErrPickle, name, state.values[name]), `the tensors must be the file's dict, or the one under "model" or "state_dict"`)
 		}
 		if t.storage.key != cached || data == nil {
 			var err error

@@ -172,9 +172,6 @@ func (m *mapper) finish() error {
 	}
 	if len(strangers) > 0 {
 		errs = append(errs, fmt.Errorf("unknown: tensor %s", some(strangers)))
-		if slices.Contains(strangers, "fc_norm.weight") {
-			errs = append(errs, errors.New("a network that takes the mean of its patches before the last normalisation (fc_norm) is not this one"))
-		}
 	}
 	errs = append(errs, m.out.Spec.Validate())
 	return hint.Wrap(errors.Join(errs...), "a network of another build cannot be taken over exactly; export its encoder to ONNX for probe --encoder")

@@ -75,6 +75,7 @@ func TestOpen_KnowsEveryLayout(t *testing.T) {
 		{"vit", ViT, "nano", 32, 4, model.Learned, false, false, true, ""},
 		{"mae", MAE, "custom", 48, 6, model.SinCos, false, false, false, "decoder_pred.weight"},
 		{"medical_mae", ViT, "nano", 32, 4, model.Learned, false, false, true, ""},
+		{"mae_finetuned", ViT, "nano", 32, 4, model.SinCos, false, false, true, ""},
 		{"mvmae", MVMAE, "nano", 32, 4, model.Learned, true, true, false, ""},
 		{"mvmae_classifier", MVMAE, "nano", 32, 4, model.Learned, true, false, true, ""},
 	} {
@@ -160,7 +161,7 @@ func TestMap_RefusesByName(t *testing.T) {
 		{"missing patches' bias", drop("patch_embed.proj.bias"), "tensor patch_embed.proj.bias [32] is missing"},
 		{"no blocks", drop("blocks.0.norm1.weight"), "tensor blocks.0.norm1.weight is missing"},
 		{"unknown tensor", add("blocks.0.ls1.gamma", 32), "unknown: tensor blocks.0.ls1.gamma"},
-		{"other pooling", add("fc_norm.weight", 32), "mean of its patches before the last normalisation"},
+		{"two last norms", add("fc_norm.weight", 32), "unknown: tensor fc_norm.weight"},
 		{"wrong shape", add("blocks.0.mlp.fc2.weight", 32, 64), "tensor blocks.0.mlp.fc2.weight has shape [32 64]: want [32 128]"},
 		{"no square", add("pos_embed", 1, 18, 32), "17 positions of patches make no square"},
 		{"positions of another rank", add("pos_embed", 17, 32), "tensor pos_embed has shape [17 32]"},
