@@ -21,8 +21,8 @@ import (
 	"github.com/mvmae/mvmae/model/ort"
 )
 
-// EncoderNotes are what an ONNX encoder does not say of itself. They stand beside it in a TOML file of the same name:
-// biomedclip.toml for biomedclip.onnx.
+// EncoderNotes are what an ONNX encoder does not say of itself. They stand beside it in a TOML file: biomedclip.onnx.toml for
+// biomedclip.onnx.
 type EncoderNotes struct {
 	ImageSize int       `toml:"image_size"` // pixels on a side: cxr.Input makes images of that size
 	Channels  int       `toml:"channels"`   // 1 or 3; a radiograph's channels are equal
@@ -49,7 +49,7 @@ type ONNXEncoder struct {
 }
 
 // encoderNotes is the TOML file beside an encoder.
-func encoderNotes(path string) string { return strings.TrimSuffix(path, filepath.Ext(path)) + ".toml" }
+func encoderNotes(path string) string { return path + ".toml" }
 
 // OpenEncoder reads an ONNX file and the notes beside it.
 func OpenEncoder(path string) (*ONNXEncoder, error) {

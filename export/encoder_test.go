@@ -218,7 +218,7 @@ func TestONNXEncoder_GraphThatDoesNotRunIsRefused(t *testing.T) {
 	n.Output("embedding", onnxpb.TensorProto_FLOAT, 0, 5)
 	e, err := OpenEncoder(n.Write(t, t.TempDir(), "odd", "image_size = 64\nchannels = 1\nmean = [0.5]\nstd = [0.5]\n"))
 	must(t, err)
-	if _, err := e.Run(ort.Options{}); err == nil || !strings.Contains(hint.Of(err), "odd.toml") {
+	if _, err := e.Run(ort.Options{}); err == nil || !strings.Contains(hint.Of(err), "odd.onnx.toml") {
 		t.Errorf("error %v, hint %q", err, hint.Of(err))
 	}
 }
@@ -226,7 +226,7 @@ func TestONNXEncoder_GraphThatDoesNotRunIsRefused(t *testing.T) {
 func TestOpenEncoder_MissingNotesSayWhatToWrite(t *testing.T) {
 	path := exporttest.CNN(t, t.TempDir())
 	must(t, os.Remove(encoderNotes(path)))
-	if _, err := OpenEncoder(path); err == nil || !strings.Contains(err.Error(), "cnn.toml") || !strings.Contains(hint.Of(err), "image_size = 224") {
+	if _, err := OpenEncoder(path); err == nil || !strings.Contains(err.Error(), "cnn.onnx.toml") || !strings.Contains(hint.Of(err), "image_size = 224") {
 		t.Errorf("error %v, hint %q", err, hint.Of(err))
 	}
 }

@@ -48,7 +48,7 @@ func FromTorch(weights, out string, part Part) (*TorchSummary, error) {
 		part = Encoder
 	case part == Full && !n.HasHead:
 		return nil, hint.Wrap(fmt.Errorf("from-torch: %s has no head of %d known labels", weights, model.NumLabels),
-			"write labels = [...], in the order of its outputs, into a TOML file of its name, or take --part encoder and train a head: mvmae-train probe --encoder")
+			"write labels = [...], in the order of its outputs, into the file beside it that ends in .toml, as in vit.pth.toml, or take --part encoder and train a head: mvmae-train probe --encoder")
 	}
 	s := &TorchSummary{Weights: weights, Layout: n.Layout, Spec: n.Spec, Part: part, LeftOut: append([]string{}, n.LeftOut...), Model: out}
 	if s.WeightsSHA256, err = digest(weights); err != nil {

@@ -134,7 +134,7 @@ func TestFromTorch_GoldenClassifier(t *testing.T) {
 	weights, out := filepath.Join(dir, "weights.safetensors"), filepath.Join(dir, "model.onnx")
 	writeTensors(t, weights, params)
 	// The case feeds its images as they are; a file of this layout expects them scaled.
-	writeFile(t, filepath.Join(dir, "weights.toml"), []byte("mean = [0.0]\nstd = [1.0]\nheads = 4\n"))
+	writeFile(t, weights+".toml", []byte("mean = [0.0]\nstd = [1.0]\nheads = 4\n"))
 	_, err = FromTorch(weights, out, Full)
 	must(t, err)
 	m, err := ort.Open(out, ort.Options{})
@@ -152,6 +152,21 @@ func TestFromTorch_GoldenClassifier(t *testing.T) {
 	meta := m.Metadata()
 	if meta.Fusion != "mean_logit" || meta.Encoder.Method != "mvmae" || meta.Encoder.SHA256 == "" || meta.Spec.PixelMean != 0.5056 {
 		t.Errorf("metadata %+v", meta)
+	}
+}
+
+// The notes of an encoder must not take the place of the weights' own, whatever the names.
+func TestFromTorch_LeavesTheWeightsNotesAlone(t *testing.T) {
+	libs.ForTests(t)
+	weights := filepath.Join(t.TempDir(), "mae.pth")
+	for _, name := range []string{"mae.pth", "mae.pth.toml"} {
+		data, err := os.ReadFile(filepath.Join(torchData, name))
+		must(t, err)
+		writeFile(t, filepath.Join(filepath.Dir(weights), name), data)
+	}
+	for range 2 { // the second reads the notes after the first wrote its own
+		_, err := FromTorch(weights, strings.TrimSuffix(weights, ".pth")+".onnx", "")
+		must(t, err)
 	}
 }
 

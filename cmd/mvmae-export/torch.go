@@ -11,7 +11,7 @@ import (
 
 // FromTorchCmd makes a model file of PyTorch weights.
 type FromTorchCmd struct {
-	Weights string `arg:"" name:"weights" help:"File of a timm ViT, MAE, medical_mae or MVMAE: .safetensors, or what torch.save wrote. Its notes stand in a TOML file of its name." type:"existingfile"`
+	Weights string `arg:"" name:"weights" help:"File of a timm ViT, MAE, medical_mae or MVMAE: .safetensors, or what torch.save wrote. Its notes stand beside it, in a file with .toml at the end of its name." type:"existingfile"`
 	Model   string `arg:"" name:"model.onnx" help:"File to write."`
 	Part    string `enum:",full,encoder" default:"" help:"full, or encoder (default: full where the weights have a head whose labels are known)."`
 }

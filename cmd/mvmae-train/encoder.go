@@ -24,7 +24,7 @@ type cacheFlag struct {
 
 // encoderFlags choose an encoder that this project did not train.
 type encoderFlags struct {
-	Encoder string `help:"ONNX image encoder to use, with its notes beside it: NAME.toml for NAME.onnx." type:"existingfile" placeholder:"FILE.onnx" xor:"encoder"`
+	Encoder string `help:"ONNX image encoder to use, with its notes beside it in FILE.onnx.toml." type:"existingfile" placeholder:"FILE.onnx" xor:"encoder"`
 	cacheFlag
 }
 

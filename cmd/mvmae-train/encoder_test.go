@@ -94,7 +94,7 @@ func TestProbe_EncoderOfAnONNXFileIsServed(t *testing.T) {
 			t.Errorf("%v: exit code %d, want %d with %q:\n%s", c.args, exitCodeOf(err), c.exit, c.want, text)
 		}
 	}
-	if err := os.WriteFile(strings.TrimSuffix(encoder, ".onnx")+".toml", []byte("image_size = 64\nchannels = 1\nmean = [0.4]\nstd = [0.25]\npool = \"mean\"\n"), 0o644); err != nil {
+	if err := os.WriteFile(encoder+".toml", []byte("image_size = 64\nchannels = 1\nmean = [0.4]\nstd = [0.25]\npool = \"mean\"\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	cmd := program(t, "mvmae-export", "--run", in("probe"), in("x.onnx"))

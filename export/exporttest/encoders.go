@@ -119,7 +119,7 @@ func (n *Net) Write(tb testing.TB, dir, name, notes string) string {
 	if err := os.WriteFile(path, data, 0o644); err != nil {
 		tb.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, name+".toml"), []byte(notes), 0o644); err != nil {
+	if err := os.WriteFile(path+".toml", []byte(notes), 0o644); err != nil {
 		tb.Fatal(err)
 	}
 	return path

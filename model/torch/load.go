@@ -12,7 +12,6 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"github.com/mvmae/mvmae/internal/hint"
 	"github.com/mvmae/mvmae/model"
@@ -336,5 +335,5 @@ func (t tensor) contiguous() bool {
 	return true
 }
 
-// notesPath is the TOML file beside a file: vit.toml for vit.pth.
-func notesPath(file string) string { return strings.TrimSuffix(file, filepath.Ext(file)) + ".toml" }
+// notesPath is the TOML file beside a file.
+func notesPath(file string) string { return file + ".toml" }

@@ -306,7 +306,7 @@ func (m *mapper) blockShape(prefix string, heads int) error {
 	case s.Width%64 == 0:
 		heads = s.Width / 64
 	default:
-		return hint.Wrap(fmt.Errorf("a width of %d does not tell the number of heads", s.Width), "write heads = ... into a TOML file of its name")
+		return hint.Wrap(fmt.Errorf("a width of %d does not tell the number of heads", s.Width), "write heads = ... into the file beside it that ends in .toml, as in vit.pth.toml")
 	}
 	s.Heads = heads
 	s.Preset = named(*s)

@@ -12,8 +12,7 @@ import (
 	"github.com/mvmae/mvmae/model"
 )
 
-// Notes are what a file of weights does not say of itself. They stand beside it in a TOML file of the same name: vit.toml for
-// vit.pth.
+// Notes are what a file of weights does not say of itself. They stand beside it in a TOML file: vit.pth.toml for vit.pth.
 type Notes struct {
 	// Mean and Std are the normalisation the network was trained with, (pixel-mean)/std of pixels in [0,1]: a number for each
 	// channel, or one for all.
@@ -55,7 +54,7 @@ func (n Notes) scale(channels int, fallback *[2]float64) (mean, std []float64, e
 	}
 	if mean == nil || std == nil {
 		return nil, nil, hint.Wrap(errors.New("the file does not say how pixels were normalised"),
-			"write mean = [...] and std = [...] into a TOML file of its name: 0.485, 0.456, 0.406 and 0.229, 0.224, 0.225 for networks of ImageNet, 0.5056 and 0.252 for those of lambert-x/medical_mae")
+			"write mean = [...] and std = [...] into the file beside it that ends in .toml, as in vit.pth.toml: 0.485, 0.456, 0.406 and 0.229, 0.224, 0.225 for networks of ImageNet, 0.5056 and 0.252 for those of lambert-x/medical_mae")
 	}
 	if mean, err = perChannel("mean", mean, channels); err != nil {
 		return nil, nil, err

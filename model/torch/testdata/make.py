@@ -2,7 +2,7 @@
 
 The modules have the names and shapes of timm's VisionTransformer, of MaskedAutoencoderViT (facebookresearch/mae), and of the
 published MVMAE; the checkpoints are built as the training programs around these build them. Beside each NAME.pth stand the
-notes a person would write, NAME.toml, and NAME.json: images in [0,1], views, embeddings and, of classifiers, logits.
+notes a person would write, NAME.pth.toml, and NAME.json: images in [0,1], views, embeddings and, of classifiers, logits.
 """
 
 import argparse
@@ -179,7 +179,7 @@ def main():
         if answers:
             (out / (name + ".json")).write_text(json.dumps(answers))
         if notes:
-            (out / (name + ".toml")).write_text(notes)
+            (out / (name + ".pth.toml")).write_text(notes)
 
     # A classifier of timm, three channels, saved as PyTorch did before 1.6.
     vit = randomise(ViT(32, 4, 3, 14))
