@@ -173,7 +173,7 @@ func (c *Card) writeModel(b *strings.Builder) {
 	if w := meta.Weights; w != nil {
 		fmt.Fprintf(b, "| weights | `%s`, %d bytes, SHA-256 `%s` |\n", w.Name, w.Bytes, w.SHA256)
 	}
-	fmt.Fprintf(b, "| checkpoint SHA-256 | `%s` |\n| run | %s |\n| input | recipe %s, %d pixels a side; one view is %s |\n| fusion | %s |\n| licence | %s |\n",
+	fmt.Fprintf(b, "| checkpoint SHA-256 | `%s` |\n| run | %s |\n| input | recipe %s, %d pixels a side; views %s |\n| fusion | %s |\n| licence | %s |\n",
 		meta.CheckpointSHA256, meta.RunID, meta.Preprocessing, meta.Spec.ImageSize, "frontal, lateral or unknown", meta.Fusion, meta.Licence)
 	fmt.Fprintf(b, "\n## Proof\n\nIn float32 the graph gives the trainer's logits of %d held-out images to within %.1e (allowed: %g).\n",
 		c.Parity.Images, c.Parity.MaxDifference, c.Parity.Tolerance)
@@ -207,7 +207,7 @@ func (c *Card) writeData(b *strings.Builder) {
 }
 
 func (e *evaluation) writeResults(b *strings.Builder) {
-	fmt.Fprintf(b, "\n## Results\n\nOn %d test studies of %d patients, all views of a study fused; chosen, calibrated and tuned on %d validation studies of %d other patients. Brackets: 95 %% intervals, %d replicates that draw patients.\n\n",
+	fmt.Fprintf(b, "\n## Results\n\nOn %d test studies of %d patients, all views of a study fused; chosen, calibrated and tuned on %d validation studies of %d other patients. Brackets: 95 %% intervals, %d replicates that draw patients (which raises a calibration error, so that it may lie below its own).\n\n",
 		e.Test.Studies, e.Test.Patients, e.Validation.Studies, e.Validation.Patients, e.Bootstrap.Replicates)
 	b.WriteString("| label | studies | positive | AUROC | average precision | threshold | F1 there | Brier | ECE |\n|---|---|---|---|---|---|---|---|---|\n")
 	for _, l := range e.Labels {

@@ -18,6 +18,7 @@ import (
 	"github.com/mvmae/mvmae/dicom"
 	"github.com/mvmae/mvmae/dicom/cxr"
 	"github.com/mvmae/mvmae/model"
+	"github.com/mvmae/mvmae/model/fuse"
 	"github.com/mvmae/mvmae/model/ort"
 	"github.com/mvmae/mvmae/serve/servetest"
 )
@@ -100,6 +101,51 @@ func fakeEngine(t testing.TB, f *fakeModel, opts Options) *Engine {
 		t.Fatal(err)
 	}
 	return e
+}
+
+// The correction is of the fused probability and of the number of views: a view by itself gets that of one view.
+func TestClassify_CalibratesAsTheFileSays(t *testing.T) {
+	c := fuse.Calibration{Kind: fuse.Platt, ByViews: make([]fuse.Correction, 2)}
+	for l := range model.NumLabels {
+		c.ByViews[0].Scale[l], c.ByViews[0].Shift[l] = 0.5, 1
+		c.ByViews[1].Scale[l], c.ByViews[1].Shift[l] = 2, -1
+	}
+	doc, err := json.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	meta := fakeMetadata(t)
+	answers := map[string]*Result{}
+	for _, calibration := range []string{`{"kind":"none"}`, string(doc)} {
+		meta.Calibration = json.RawMessage(calibration)
+		e, err := newEngine(&fakeModel{}, meta, "0123", Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if answers[calibration], err = e.Classify(t.Context(), Uploads(files(t, servetest.Study("1.2", 1)...)...)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	plain, corrected := answers[`{"kind":"none"}`], answers[string(doc)]
+	for l, name := range model.Labels {
+		for what, pair := range map[string][2]float32{
+			"study": {c.Apply(only(l, plain.Probabilities[name]), 2)[l], corrected.Probabilities[name]},
+			"view":  {c.Apply(only(l, plain.Views[0].Probabilities[name]), 1)[l], corrected.Views[0].Probabilities[name]},
+		} {
+			if pair[0] != pair[1] {
+				t.Errorf("%s, %s: %g, want %g", what, name, pair[1], pair[0])
+			}
+		}
+		if f := corrected.Findings[l]; f.Probability != corrected.Probabilities[name] {
+			t.Errorf("finding %+v: want %g", f, corrected.Probabilities[name])
+		}
+	}
+}
+
+// only is a vector with one number.
+func only(l int, p float32) (v [model.NumLabels]float32) {
+	v[l] = p
+	return v
 }
 
 func files(t testing.TB, objects ...servetest.Object) []Upload {
