@@ -307,6 +307,19 @@ func TestLoad_DamagedFileIsRefused(t *testing.T) {
 			t.Errorf("%s: error %v: want %v", c.name, err, c.want)
 		}
 	}
+	path := filepath.Join(t.TempDir(), "weights.safetensors")
+	if err := model.WriteSafetensors(path, model.Tensors{"w": {Dims: []int{100}, Data: make([]float32, 100)}}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if c, err := Load(path); err != nil || len(c.Tensors) != 1 {
+		t.Errorf("whole safetensors: %v", err)
+	}
+	if err := os.Truncate(path, 300); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Load(path); !errors.Is(err, model.ErrCorrupt) || hint.Of(err) == "" {
+		t.Errorf("safetensors cut short: error %v", err)
+	}
 	if _, err := Load(cut(t, []byte("hello"))); !errors.Is(err, model.ErrCorrupt) || hint.Of(err) == "" {
 		t.Errorf("a text: error %v", err)
 	}
