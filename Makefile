@@ -24,8 +24,8 @@ build: runtime ## build the programs into bin/, with what "codecs" installs wher
 	@sh cmd/mvmae-codec/libraries install || echo "mvmae-codec is built without: JPEG-LS and JPEG 2000 will be refused" >&2
 	$(GO) build -trimpath -tags "$(CODEC_TAGS)" -o bin/ ./cmd/...
 
-peers: codecs $(PEERS)/ready ## install the DICOM programs and packages that tests compare with (Debian, Ubuntu; as root)
-	@sh internal/libs/debian dcmtk libgdcm-tools orthanc orthanc-dicomweb curl
+peers: codecs $(PEERS)/ready ## install the programs and packages that tests compare with (Debian, Ubuntu; as root)
+	@sh internal/libs/debian dcmtk libgdcm-tools orthanc orthanc-dicomweb curl python3-torch
 
 # The peers are wanted, not needed: where they cannot be had their tests are skipped, unless MVMAE_REQUIRE_PEERS is 1.
 test: lint runtime $(VENV)/ready ## run every check and test

@@ -2,16 +2,15 @@ package export
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
-	"io"
 	"math"
 	"runtime"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
-	"google.golang.org/protobuf/proto"
 
-	"github.com/mvmae/mvmae/internal/hint"
 	"github.com/mvmae/mvmae/model"
 	"github.com/mvmae/mvmae/model/ort"
 )
@@ -19,35 +18,46 @@ import (
 // Tolerance is the largest difference, absolute, between a logit of the trainer and of ONNX Runtime.
 const Tolerance = 1e-4
 
-// Options of Export. The zero value is ready for use.
+// Options of Export. The zero value is ready for use: the whole classifier in float32.
 type Options struct {
-	// Progress, when set, is called with 0 before the images of the parity file are run, then with the size of each batch
-	// that was compared.
-	Progress func(images, total int)
+	Graph
+	// HeldOut are studies to prove a lower precision on. Without them, or where it loses too much, Export refuses unless
+	// Force is set.
+	HeldOut *HeldOut
+	Force   bool
+	// MaxFileBytes is the size above which the weights get a file of their own; 0 is the constant of that name.
+	MaxFileBytes int
+	// Progress, when set, is called with 0 before the images of a stage ("verify", or "compare" of precisions) are run, then with the
+	// size of each batch that was done.
+	Progress func(stage string, images, total int)
 }
 
 // Summary is what Export did.
 type Summary struct {
-	Run           string  `json:"run"`
-	Model         string  `json:"model"`
-	Bytes         int     `json:"bytes"`
-	SHA256        string  `json:"sha256"`
-	Nodes         int     `json:"nodes"`
-	Compared      int     `json:"compared"`       // images of the run's parity file
-	MaxDifference float64 `json:"max_difference"` // of a logit
+	Run           string                `json:"run"`
+	Model         string                `json:"model"`
+	Weights       string                `json:"weights,omitempty"` // the file of weights, where there is one
+	Card          string                `json:"card"`
+	Bytes         int                   `json:"bytes"` // of the model file
+	SHA256        string                `json:"sha256"`
+	Nodes         int                   `json:"nodes"`
+	Compared      int                   `json:"compared"`       // images of the run's parity file
+	MaxDifference float64               `json:"max_difference"` // of a float32 logit
+	Precision     Precision             `json:"precision"`
+	Check         *model.PrecisionCheck `json:"precision_check,omitempty"`
 }
 
 // ParityError says that ONNX Runtime does not give the logits of the trainer.
 type ParityError struct {
-	Path  string // the parity file
-	Image int    // the first image that differs
-	Label string
+	Path  string  // the parity file
+	Image int     // the first image that differs
+	Label string  // or "attention"
 	Want  float32 // the trainer's logit
 	Got   float32
 }
 
 func (e *ParityError) Error() string {
-	return fmt.Sprintf("the graph does not reproduce %s: image %d, %s: logit %g, the trainer had %g (tolerance %g)",
+	return fmt.Sprintf("the graph does not reproduce %s: image %d, %s: %g, the trainer had %g (tolerance %g)",
 		e.Path, e.Image, e.Label, e.Got, e.Want, Tolerance)
 }
 
@@ -57,52 +67,88 @@ func (e *ParityError) Hint() string {
 		model.RunMetadata + ") magnifies rounding: train the encoder with a smaller loss.beta, or longer. Nothing was written"
 }
 
-// Export writes the classifier of a run folder as the file out. It compares the graph with the run's parity file first,
-// in memory: a graph that differs gives a *ParityError and leaves no file, and an older file stays as it was.
+// Export writes the classifier of a run folder as the file out, with its card beside it. The graph is compared with the run's
+// parity file first, in float32: a graph that differs gives a *ParityError. A lower precision is then compared with that graph on
+// held-out studies: one that loses too much gives a *LossError. Both leave no file, and an older file stays as it was.
 func Export(ctx context.Context, runDir, out string, opts Options) (*Summary, error) {
-	r, err := readRun(runDir)
+	s, err := exportRun(ctx, runDir, out, opts)
 	if err != nil {
 		return nil, fmt.Errorf("export: %w", err)
 	}
-	r.metadata.Precision = "fp32"
-	file, err := Build(r.metadata, r.weights)
-	if err != nil {
-		return nil, fmt.Errorf("export %s: %w", runDir, err)
+	return s, nil
+}
+
+func exportRun(ctx context.Context, runDir, out string, opts Options) (*Summary, error) {
+	opts.Graph = opts.Graph.filled()
+	if err := opts.Validate(); err != nil {
+		return nil, err
 	}
-	data, err := proto.MarshalOptions{Deterministic: true}.Marshal(file)
-	if err != nil {
-		return nil, fmt.Errorf("export %s: %w", runDir, err)
+	if opts.Progress == nil {
+		opts.Progress = func(string, int, int) {}
 	}
-	m, err := ort.OpenBytes(out, data, ort.Options{})
+	r, err := readRun(runDir)
 	if err != nil {
-		return nil, fmt.Errorf("export %s: %w", runDir, err)
+		return nil, err
+	}
+	opts.encoder = r.encoder
+	reference := opts.Graph
+	reference.Precision, reference.Part = FP32, Full // the parts of a graph are written by the same code as the whole
+	m, err := r.open(out, reference, 1, opts)
+	if err != nil {
+		return nil, err
 	}
 	defer m.Close()
-	summary := &Summary{
-		Run: runDir, Model: out, Bytes: len(data), SHA256: m.SHA256(), Nodes: len(file.Graph.Node), Compared: len(r.parity.views),
+	summary := &Summary{Run: runDir, Model: out, Compared: len(r.parity.views), Precision: opts.Precision}
+	if summary.MaxDifference, err = r.parity.compare(ctx, m, func(n int) { opts.Progress("verify", n, len(r.parity.views)) }); err != nil {
+		return nil, err
 	}
-	if summary.MaxDifference, err = r.parity.compare(ctx, m, opts.Progress); err != nil {
-		return nil, fmt.Errorf("export %s: %w", runDir, err)
+	if opts.Precision != FP32 {
+		if r.metadata.Check, err = r.gate(ctx, m, out, opts); err != nil {
+			return nil, err
+		}
+		summary.Check = r.metadata.Check
 	}
-	err = model.WriteFileAtomic(out, func(w io.Writer) error {
-		_, err := w.Write(data)
-		return err
-	})
+	file, err := opts.Build(r.metadata, r.weights)
 	if err != nil {
-		return nil, hint.Wrap(fmt.Errorf("export: %w", err), "name a file in a folder that exists, has room and can be written")
+		return nil, err
 	}
-	return summary, nil
+	summary.Nodes = len(file.Graph.Node)
+	encoded, err := Encode(file, out, opts.MaxFileBytes)
+	if err != nil {
+		return nil, err
+	}
+	digest := sha256.Sum256(encoded.Model)
+	summary.Bytes, summary.SHA256, summary.Weights = len(encoded.Model), hex.EncodeToString(digest[:]), encoded.WeightsName
+	card, err := newCard(r, file, summary)
+	if err != nil {
+		return nil, err
+	}
+	if err := encoded.Write(out); err != nil {
+		return nil, err
+	}
+	summary.Card = card.paths[0]
+	return summary, card.write()
+}
+
+// open builds a run's graph and makes it ready to run, with so many threads to a Run.
+func (r *run) open(out string, o Graph, threads int, opts Options) (*ort.Model, error) {
+	file, err := o.Build(r.metadata, r.weights)
+	if err != nil {
+		return nil, err
+	}
+	encoded, err := Encode(file, out, opts.MaxFileBytes)
+	if err != nil {
+		return nil, err
+	}
+	return encoded.open(out, threads)
 }
 
 // compare runs the first image of the parity file by itself and then all of them in batches, on all cores: two sizes, so
 // that a graph whose batch is not dynamic is found. It returns the largest difference of a logit.
-func (p *parity) compare(ctx context.Context, m *ort.Model, progress func(images, total int)) (float64, error) {
+func (p *parity) compare(ctx context.Context, m *ort.Model, progress func(images int)) (float64, error) {
 	const size = 8
 	n := len(p.views)
-	if progress == nil {
-		progress = func(int, int) {}
-	}
-	progress(0, n)
+	progress(0)
 	if _, err := p.compareBatch(ctx, m, 0, 1); err != nil {
 		return 0, err
 	}
@@ -120,7 +166,7 @@ func (p *parity) compare(ctx context.Context, m *ort.Model, progress func(images
 			mu.Lock()
 			defer mu.Unlock()
 			largest = max(largest, d)
-			progress(to-from, n)
+			progress(to - from)
 			return nil
 		})
 	}
@@ -144,5 +190,20 @@ func (p *parity) compareBatch(ctx context.Context, m *ort.Model, from, to int) (
 			largest = max(largest, d)
 		}
 	}
-	return largest, nil
+	return largest, p.compareAttention(out, from)
+}
+
+// compareAttention compares the attention of the images that the trainer left it for.
+func (p *parity) compareAttention(out *ort.Output, from int) error {
+	for i, row := range out.Attention {
+		if from+i >= len(p.attention) {
+			break
+		}
+		for j, got := range row {
+			if want := p.attention[from+i][j]; !(math.Abs(float64(got)-float64(want)) <= Tolerance) {
+				return &ParityError{p.path, from + i, "attention", want, got}
+			}
+		}
+	}
+	return nil
 }

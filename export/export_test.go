@@ -24,7 +24,7 @@ func TestExport_WritesVerifiedFile(t *testing.T) {
 	dir, out := writeRun(t, "tiny"), filepath.Join(t.TempDir(), "model.onnx")
 	writeFile(t, out, []byte("an older file"))
 	seen, total := 0, 0
-	summary, err := Export(t.Context(), dir, out, Options{Progress: func(n, of int) { seen, total = seen+n, of }})
+	summary, err := Export(t.Context(), dir, out, Options{Progress: func(_ string, n, of int) { seen, total = seen+n, of }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,6 +44,9 @@ func TestExport_WritesVerifiedFile(t *testing.T) {
 	}
 	want := exporttest.Metadata(exporttest.Spec(t, "tiny"))
 	want.CheckpointSHA256, want.Precision = checkpoint, "fp32"
+	if _, doc := CardPaths(out); summary.Card != strings.TrimSuffix(doc, "json")+"md" {
+		t.Errorf("the card is %s", summary.Card)
+	}
 	m, err := ort.Open(out, ort.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -54,23 +57,32 @@ func TestExport_WritesVerifiedFile(t *testing.T) {
 			t.Errorf("metadata of %s (-want +got):\n%s", name, diff)
 		}
 	}
-	if names := listDir(t, filepath.Dir(out)); len(names) != 1 {
-		t.Errorf("the folder holds %v: want model.onnx alone", names)
+	if diff := cmp.Diff([]string{"model.card.json", "model.card.md", "model.onnx"}, listDir(t, filepath.Dir(out))); diff != "" {
+		t.Errorf("the folder (-want +got):\n%s", diff)
 	}
 }
 
 func TestExport_SameRunGivesSameBytes(t *testing.T) {
-	dir, out := writeRun(t, "nano"), t.TempDir()
-	var digests []string
-	for _, name := range []string{"a.onnx", "b.onnx"} {
-		summary, err := Export(t.Context(), dir, filepath.Join(out, name), Options{})
-		if err != nil {
-			t.Fatal(err)
+	dir := writeRun(t, "nano")
+	held := heldOutStudies(t, dir, 20)
+	for _, o := range []Options{
+		{}, {Graph: Graph{Opset: 20, Attention: true}}, {Graph: Graph{Part: Encoder}},
+		{Graph: Graph{Precision: FP16}, HeldOut: held, Force: true}, {Graph: Graph{Precision: INT8}, HeldOut: held, Force: true, MaxFileBytes: 10_000},
+	} {
+		var folders [2]map[string]string
+		for i := range folders {
+			folder := t.TempDir()
+			_, err := Export(t.Context(), dir, filepath.Join(folder, "model.onnx"), o)
+			must(t, err)
+			folders[i] = map[string]string{}
+			for _, name := range listDir(t, folder) {
+				folders[i][name], err = digest(filepath.Join(folder, name))
+				must(t, err)
+			}
 		}
-		digests = append(digests, summary.SHA256)
-	}
-	if digests[0] != digests[1] {
-		t.Errorf("SHA-256 %s, then %s", digests[0], digests[1])
+		if diff := cmp.Diff(folders[0], folders[1]); diff != "" {
+			t.Errorf("%+v: SHA-256 of the files (-first +second):\n%s", o.Graph, diff)
+		}
 	}
 }
 
@@ -222,7 +234,7 @@ func TestBuild_EveryNodeAndWeightIsUsed(t *testing.T) {
 
 func TestInspect_BadFilesAreNamed(t *testing.T) {
 	whole := build(t, exporttest.Spec(t, "nano"), exporttest.Weights(exporttest.Spec(t, "nano")))
-	bare, err := proto.Marshal(&onnxpb.ModelProto{IrVersion: irVersion, Graph: &onnxpb.GraphProto{Name: "other"}})
+	bare, err := proto.Marshal(&onnxpb.ModelProto{IrVersion: irVersions[0], Graph: &onnxpb.GraphProto{Name: "other"}})
 	must(t, err)
 	for _, c := range []struct {
 		name string

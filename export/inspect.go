@@ -1,8 +1,7 @@
 package export
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -25,10 +24,20 @@ type Contents struct {
 	IRVersion  int64          `json:"ir_version"`
 	Opset      int64          `json:"opset"`
 	Nodes      int            `json:"nodes"`
+	Operators  map[string]int `json:"operators"`  // how many nodes of each
 	Parameters int            `json:"parameters"` // float32 values of the initializers, constants among them
+	GFLOPs     float64        `json:"gflops"`     // of an image; 0 where it is not known
+	Card       *CardFile      `json:"card"`       // null for none beside the file
 	Inputs     []Port         `json:"inputs"`
 	Outputs    []Port         `json:"outputs"`
 	Metadata   model.Metadata `json:"metadata"`
+}
+
+// CardFile is the card beside a model file.
+type CardFile struct {
+	Text    string `json:"text"`
+	Doc     string `json:"doc"`
+	Current bool   `json:"current"` // it is of this very file, by its digest
 }
 
 // Port is an input or output of a graph.
@@ -44,19 +53,17 @@ func Inspect(path string) (*Contents, error) {
 	if err != nil {
 		return nil, fmt.Errorf("inspect: %w", err)
 	}
-	var file onnxpb.ModelProto
-	err = proto.Unmarshal(data, &file)
-	if err == nil && file.Graph == nil {
-		err = errors.New("it has no graph")
-	}
+	file, err := parseModel(data)
 	if err != nil {
-		return nil, hint.Wrap(fmt.Errorf("inspect %s: not a whole ONNX file: %w", path, err), "copy the file again, or make it anew with mvmae-export")
+		return nil, fmt.Errorf("inspect %s: %w", path, err)
 	}
-	digest := sha256.Sum256(data)
 	c := &Contents{
-		Model: path, Bytes: len(data), SHA256: hex.EncodeToString(digest[:]), IRVersion: file.IrVersion,
+		Model: path, Bytes: len(data), SHA256: digestOf(data), IRVersion: file.IrVersion, Operators: map[string]int{},
 		Producer: strings.TrimSpace(file.ProducerName + " " + file.ProducerVersion), Nodes: len(file.Graph.Node),
 		Inputs: ports(file.Graph.Input), Outputs: ports(file.Graph.Output),
+	}
+	for _, n := range file.Graph.Node {
+		c.Operators[n.OpType]++
 	}
 	for _, o := range file.OpsetImport {
 		if o.Domain == "" {
@@ -72,11 +79,53 @@ func Inspect(path string) (*Contents, error) {
 			c.Parameters += n
 		}
 	}
-	c.Metadata, err = metadataIn(&file)
+	if c.Metadata, err = metadataIn(file); err != nil {
+		return nil, fmt.Errorf("inspect %s: %w", path, err)
+	}
+	cost, err := costOf(c.Metadata.Spec, file)
 	if err != nil {
 		return nil, fmt.Errorf("inspect %s: %w", path, err)
 	}
+	c.GFLOPs = float64(cost.Embed) / 1e9
+	if c.Card, err = cardOf(path, c.SHA256); err != nil {
+		return nil, fmt.Errorf("inspect %s: %w", path, err)
+	}
 	return c, nil
+}
+
+func parseModel(data []byte) (*onnxpb.ModelProto, error) {
+	var file onnxpb.ModelProto
+	err := proto.Unmarshal(data, &file)
+	if err == nil && file.Graph == nil {
+		err = errors.New("it has no graph")
+	}
+	if err != nil {
+		return nil, hint.Wrap(fmt.Errorf("not a whole ONNX file: %w", err), "copy the file again, or make it anew with mvmae-export")
+	}
+	return &file, nil
+}
+
+// cardOf finds the card beside a model file.
+func cardOf(path, sha256 string) (*CardFile, error) {
+	var c CardFile
+	c.Text, c.Doc = CardPaths(path)
+	doc, err := os.ReadFile(c.Doc)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var card struct {
+		Model struct {
+			SHA256 string `json:"sha256"`
+		} `json:"model"`
+	}
+	if err := json.Unmarshal(doc, &card); err != nil {
+		return nil, fmt.Errorf("card %s: %w", c.Doc, err)
+	}
+	c.Current = card.Model.SHA256 == sha256
+	return &c, nil
 }
 
 func metadataIn(file *onnxpb.ModelProto) (model.Metadata, error) {

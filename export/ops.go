@@ -3,6 +3,7 @@ package export
 import (
 	"math"
 
+	"github.com/mvmae/mvmae/export/onnxpb"
 	"github.com/mvmae/mvmae/model"
 )
 
@@ -45,7 +46,11 @@ func (g *graph) QKV(x value, weight, bias string, heads int) (q, k, v value) {
 	y := g.Linear(x, weight, bias) // [B,N,3D]
 	n, d := y.dims[1], y.dims[2]/(3*heads)
 	y = g.Transpose(g.Reshape(y, n, 3*heads, d), 0, 2, 1, 3) // [B,3*heads,N,D/heads]
-	split := g.node("Split", []int{1, heads, n, d}, []string{y.name}, intAttribute("axis", 1))
+	attributes := []*onnxpb.AttributeProto{intAttribute("axis", 1)}
+	if g.opset >= 18 { // which wants to be told what the outputs show
+		attributes = append(attributes, intAttribute("num_outputs", 3))
+	}
+	split := g.node("Split", []int{1, heads, n, d}, []string{y.name}, attributes...)
 	part := func(name string) value { return value{split.name + name, split.dims} }
 	q, k, v = part("_q"), part("_k"), part("_v")
 	g.nodes[len(g.nodes)-1].Output = []string{q.name, k.name, v.name}
@@ -58,8 +63,11 @@ func (g *graph) LayerNorm(x value, name string, eps float64) value {
 		intAttribute("axis", -1), floatAttribute("epsilon", eps))
 }
 
-// GELU is written in the order of operations that ONNX Runtime recognises and fuses; opset 17 has no Gelu.
+// GELU is, before opset 20, written in the order of operations that ONNX Runtime recognises and fuses.
 func (g *graph) GELU(x value) value {
+	if g.opset >= 20 {
+		return g.node("Gelu", x.dims, []string{x.name})
+	}
 	y := g.node("Div", x.dims, []string{x.name, g.scalar(math.Sqrt2)})
 	y = g.node("Erf", x.dims, []string{y.name})
 	y = g.node("Add", x.dims, []string{y.name, g.scalar(1)})
@@ -92,7 +100,11 @@ func (g *graph) MatMul(a, b value) value {
 }
 
 func (g *graph) MeanTokens(x value) value {
-	return g.node("ReduceMean", g.shapes.MeanTokens(x.dims), []string{x.name}, intsAttribute("axes", 1), intAttribute("keepdims", 0))
+	dims := g.shapes.MeanTokens(x.dims)
+	if g.opset >= 18 {
+		return g.node("ReduceMean", dims, []string{x.name, g.ints(1)}, intAttribute("keepdims", 0))
+	}
+	return g.node("ReduceMean", dims, []string{x.name}, intsAttribute("axes", 1), intAttribute("keepdims", 0))
 }
 
 func (g *graph) Reshape(x value, dims ...int) value {

@@ -40,7 +40,7 @@ func runOps(t *testing.T, s model.Spec, weights model.Tensors, ops func(*graph, 
 	if _, _, err := ort.Version(); err != nil { // loads it
 		t.Fatal(err)
 	}
-	g, args, inputNames := newGraph(s, weights), []value{}, []string{}
+	g, args, inputNames := newGraph(s, weights, DefaultOpset), []value{}, []string{}
 	var infos []*onnxpb.ValueInfoProto
 	for i, in := range inputs {
 		kind := onnxpb.TensorProto_FLOAT
@@ -238,7 +238,7 @@ func TestOps_MisuseIsAnError(t *testing.T) {
 					t.Error("no panic with an error")
 				}
 			}()
-			use(newGraph(opSpec(), opWeights), value{"x", []int{1, 2, 3}})
+			use(newGraph(opSpec(), opWeights, DefaultOpset), value{"x", []int{1, 2, 3}})
 		})
 	}
 }

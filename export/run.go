@@ -3,11 +3,13 @@ package export
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/mvmae/mvmae/internal/hint"
@@ -50,6 +52,8 @@ type run struct {
 	metadata model.Metadata
 	weights  model.Tensors
 	parity   parity
+	encoder  *ONNXEncoder // of a probe on one; nil for a network of this project
+	report   []byte       // the run's evaluation, as JSON; nil if it left none
 }
 
 // parity are inputs with the logits that the trainer got for them.
@@ -58,6 +62,8 @@ type parity struct {
 	images []float32                  // [n*S*S]
 	views  []int64                    // [n]
 	logits [][model.NumLabels]float32 // [n]
+	// attention is the rollout of the first images, [g*g] each, as many as the trainer left.
+	attention [][]float32
 }
 
 func readRun(dir string) (*run, error) {
@@ -73,6 +79,11 @@ func readRun(dir string) (*run, error) {
 	if r.metadata, err = model.ParseMetadata(doc); err != nil {
 		return nil, hint.Wrap(fmt.Errorf("%s: %w", path, err), `run "mvmae-train probe" again`)
 	}
+	if r.metadata.Spec.Foreign() {
+		if r.encoder, err = readEncoder(filepath.Join(dir, model.RunEncoder)); err != nil {
+			return nil, err
+		}
+	}
 
 	path = filepath.Join(dir, model.RunCheckpoint)
 	if r.metadata.CheckpointSHA256, err = digest(path); err != nil {
@@ -84,8 +95,32 @@ func readRun(dir string) (*run, error) {
 	if err := r.weights.CheckParams(r.metadata.Spec.Params(model.PartEncoder, model.PartHead)); err != nil {
 		return nil, hint.Wrap(fmt.Errorf("%s does not fit %s: %w", path, model.RunMetadata, err), "are both of the same run?")
 	}
+	if r.report, err = os.ReadFile(filepath.Join(dir, model.RunEvaluation)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
 	r.parity, err = readParity(filepath.Join(dir, model.RunParity), r.metadata.Spec)
 	return &r, err
+}
+
+// readEncoder opens the ONNX encoder that a probe's head belongs to.
+func readEncoder(path string) (*ONNXEncoder, error) {
+	doc, err := os.ReadFile(path)
+	if err != nil {
+		return nil, unreadable(err)
+	}
+	var want model.EncoderFile
+	if err := json.Unmarshal(doc, &want); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	const cure = "put the encoder and its notes back as they were for the probe"
+	e, err := OpenEncoder(want.Path)
+	if err != nil {
+		return nil, hint.Wrap(err, cure)
+	}
+	if e.File != want {
+		return nil, hint.Wrap(fmt.Errorf("encoder %s is not the one that the head was trained on", want.Path), cure)
+	}
+	return e, nil
 }
 
 func readParity(path string, s model.Spec) (parity, error) {
@@ -104,6 +139,11 @@ func readParity(path string, s model.Spec) (parity, error) {
 		p.views = append(p.views, int64(view.Data[i]))
 		p.logits = append(p.logits, [model.NumLabels]float32(logits.Data[i*model.NumLabels:]))
 	}
+	attention := tensors["attention"].Data
+	if len(attention)%s.NumPatches() != 0 {
+		return parity{}, fmt.Errorf("%s holds attention %v: want [k,%d,%d]", path, tensors["attention"].Dims, s.Grid(), s.Grid())
+	}
+	p.attention = slices.Collect(slices.Chunk(attention, s.NumPatches()))
 	return p, nil
 }
 

@@ -1,6 +1,7 @@
 package model
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 )
@@ -35,6 +36,9 @@ type Cost struct {
 func CostOf(s Spec, numVisible int) (cost Cost, err error) {
 	if err := s.Validate(); err != nil {
 		return Cost{}, err
+	}
+	if s.Foreign() {
+		return Cost{}, errors.New("the cost of an encoder that came as an ONNX file is not known")
 	}
 	defer func() {
 		if r := recover(); r != nil {
@@ -131,7 +135,7 @@ func (c *Counter) LayerNorm(x []int, name string, _ float64) []int {
 func (c *Counter) GELU(x []int) []int                     { return x }
 func (c *Counter) Softmax(x []int) []int                  { return x }
 func (c *Counter) Affine(x []int, _, _ float64) []int     { return x }
-func (c *Counter) MeanTokens(x []int) []int               { return []int{x[0], x[2]} }
+func (c *Counter) MeanTokens(x []int) []int               { return slices.Delete(slices.Clone(x), 1, 2) }
 func (c *Counter) Repeat(row []int, n int, _ []int) []int { return []int{1, n, row[0]} }
 
 func (c *Counter) Residual(x, branch []int, _ int) []int { return c.Add(x, branch) }

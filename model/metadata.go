@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"path/filepath"
 
 	"github.com/mvmae/mvmae/dicom/cxr"
 )
@@ -16,7 +17,9 @@ const MetadataKey = "mvmae"
 const (
 	RunMetadata   = "model.json"                   // Metadata, but for CheckpointSHA256 and Precision, which export fills
 	RunCheckpoint = "checkpoints/best.safetensors" // the parameters of PartEncoder and PartHead
-	RunParity     = "parity.safetensors"           // image [n,1,S,S], view [n] and the logits [n,14] the trainer got
+	RunEncoder    = "encoder.json"                 // EncoderFile: of a probe of an ONNX encoder only; its RunCheckpoint holds PartHead
+	RunParity     = "parity.safetensors"           // image [n,1,S,S], view [n], the logits [n,14] and some attention [k,S/P,S/P] the trainer got
+	RunEvaluation = "eval.json"                    // what the trainer's evaluation says, for the model's card
 )
 
 // FormatVersion is the version of Metadata that this program writes. Readers refuse a newer one.
@@ -30,10 +33,11 @@ type Metadata struct {
 	Version       string          `json:"version"`
 	Spec          Spec            `json:"spec"`
 	Labels        []string        `json:"labels"`
-	Preprocessing string          `json:"preprocessing"` // a cxr.Recipe
-	Fusion        string          `json:"fusion"`        // a fuse.Rule
-	Thresholds    []float64       `json:"thresholds"`    // per label, on the fused probability; tuned on validation
-	Calibration   json.RawMessage `json:"calibration"`   // a fuse.Calibration
+	Preprocessing string          `json:"preprocessing"`            // a cxr.Recipe
+	Fusion        string          `json:"fusion"`                   // a fuse.Rule
+	Thresholds    []float64       `json:"thresholds"`               // per label, on the calibrated probability of a study; tuned on validation
+	Calibration   json.RawMessage `json:"calibration"`              // a fuse.Calibration
+	ThresholdRule string          `json:"threshold_rule,omitempty"` // a metrics.ThresholdRule: how the thresholds were tuned
 	// UntrainedLabels are the labels that no training study knew: their probability means nothing, and is next to 0.
 	UntrainedLabels  []string          `json:"untrained_labels,omitempty"`
 	RunID            string            `json:"run_id"`
@@ -44,16 +48,54 @@ type Metadata struct {
 	Embedding        EmbeddingStats    `json:"embedding"`
 	CheckpointSHA256 string            `json:"checkpoint_sha256"`
 	Precision        string            `json:"precision"`
-	Licence          string            `json:"licence"`
-	IntendedUse      string            `json:"intended_use"`
+	Part             string            `json:"part,omitempty"`      // "encoder" or "head" where the file is not the whole
+	Attention        bool              `json:"attention,omitempty"` // the file has the output attention
+	Weights          *WeightsFile      `json:"weights,omitempty"`   // where they are not in the file itself
+	// Check is what the precision costs on held-out studies; nil for fp32, which is the reference.
+	Check       *PrecisionCheck `json:"precision_check,omitempty"`
+	Licence     string          `json:"licence"`
+	IntendedUse string          `json:"intended_use"`
+}
+
+// PrecisionCheck compares a model of lower precision with its float32 original on the same held-out studies. A loss is how much
+// worse it is, with the 95 % interval over replicates that draw patients.
+type PrecisionCheck struct {
+	Studies         int      `json:"studies"`
+	Patients        int      `json:"patients"`
+	Limit           float64  `json:"limit"` // of the intervals' upper ends
+	AUROCLoss       Interval `json:"auroc_loss"`
+	BrierLoss       Interval `json:"brier_loss"`
+	LogitDifference float64  `json:"logit_difference"` // the largest
+	Passed          bool     `json:"passed"`
+}
+
+// Interval is a number with the ends of its 95 % interval.
+type Interval struct {
+	Value float64 `json:"value"`
+	Low   float64 `json:"low"`
+	High  float64 `json:"high"`
+}
+
+// WeightsFile is the file that holds a model's weights, in the folder of the model file.
+type WeightsFile struct {
+	Name   string `json:"name"`
+	Bytes  int64  `json:"bytes"`
+	SHA256 string `json:"sha256"`
 }
 
 // Encoder says where a classifier's encoder came from.
 type Encoder struct {
-	Method     string `json:"method"`           // of pretraining; "random" for none
+	Method     string `json:"method"`           // of pretraining; "random" for none; for weights from elsewhere their layout; "onnx" for a graph
 	RunID      string `json:"run_id,omitempty"` // of the pretraining run
 	Step       int    `json:"step,omitempty"`   // optimiser steps it had done
 	DataSHA256 string `json:"data_sha256,omitempty"`
+	SHA256     string `json:"sha256,omitempty"` // of the file, where the encoder is not of a run
+}
+
+// EncoderFile says which ONNX encoder a probe's head belongs to.
+type EncoderFile struct {
+	Path   string `json:"path"`
+	SHA256 string `json:"sha256"` // of the file and of the notes beside it
 }
 
 // Counts are the size of a dataset.
@@ -61,6 +103,10 @@ type Counts struct {
 	Patients int `json:"patients"`
 	Studies  int `json:"studies"`
 	Images   int `json:"images"`
+	// The images by view; 0 in files of earlier versions.
+	Frontal int `json:"frontal,omitempty"`
+	Lateral int `json:"lateral,omitempty"`
+	Unknown int `json:"unknown,omitempty"`
 }
 
 // EmbeddingStats describe the embeddings [D] of the training images, to tell an image far from all of them.
@@ -123,6 +169,9 @@ func (m Metadata) Validate() error {
 			bad("embedding: standard deviation number %d is %g: want more than 0", d, std)
 			break
 		}
+	}
+	if w := m.Weights; w != nil && (w.Name == "" || w.Name != filepath.Base(w.Name)) {
+		bad("weights: %q is not the name of a file beside the model", w.Name)
 	}
 	for _, l := range m.UntrainedLabels {
 		if LabelIndex(l) < 0 {

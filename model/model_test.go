@@ -49,6 +49,7 @@ func TestCostOf_EveryPresetAndRecipeFits(t *testing.T) {
 			func(*Spec) {},
 			func(s *Spec) { s.QKNorm, s.Positions = true, Learned },
 			func(s *Spec) { s.Pool = PoolMean },
+			func(s *Spec) { s.Pool = PoolMeanFirst },
 			func(s *Spec) { *s = s.Reference() },
 		} {
 			s, err := Preset(name)

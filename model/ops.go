@@ -31,7 +31,7 @@ type Ops[T any] interface {
 	Affine(x T, scale, shift float64) T
 	// MatMul multiplies the last two axes.
 	MatMul(a, b T) T
-	// MeanTokens is the mean over axis 1: [B, N, D] to [B, D].
+	// MeanTokens is the mean over axis 1, of tokens or of heads: [B, N, ...] to [B, ...].
 	MeanTokens(x T) T
 
 	// Reshape keeps the batch and gives the other axes new sizes.

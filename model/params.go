@@ -84,6 +84,14 @@ func (s Spec) Params(parts ...Part) []Param {
 		norm(part, prefix+".layer_norm", width)
 	}
 
+	head := func() {
+		add(PartHead, InitNormal, "head.weight", s.NumClasses, s.Width)
+		add(PartHead, InitZeros, "head.bias", s.NumClasses)
+	}
+	if s.Foreign() {
+		head()
+		return out
+	}
 	linear(PartEncoder, "encoder.patchify", s.Width, s.PatchPixels())
 	if s.Positions == Learned {
 		add(PartEncoder, InitNormal, "encoder.pos_embedding", s.NumPatches(), s.Width)
@@ -105,8 +113,7 @@ func (s Spec) Params(parts ...Part) []Param {
 	blocks(PartDecoder, "decoder", d.Width, d.Depth, d.Heads)
 	linear(PartDecoder, "decoder.head", s.PatchPixels(), d.Width)
 
-	add(PartHead, InitNormal, "head.weight", s.NumClasses, s.Width)
-	add(PartHead, InitZeros, "head.bias", s.NumClasses)
+	head()
 	return out
 }
 
@@ -136,6 +143,9 @@ func (p Param) Initialise(seed uint64) []float32 {
 	}
 	return x
 }
+
+// SinCosPositions is the table [N,D] that a network with fixed positions adds to its patches.
+func (s Spec) SinCosPositions() []float32 { return sinCosTable(s.Grid(), s.Width, false) }
 
 // sinCosTable is the fixed 2-D position table [grid*grid, width] of He et al. 2022: with q = width/4 and
 // f_j = 10000^(-j/q), a patch in column c and row r has [sin(c f) | cos(c f) | sin(r f) | cos(r f)]. With cls, a row of

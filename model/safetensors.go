@@ -1,7 +1,6 @@
 package model
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
@@ -143,8 +142,8 @@ func WriteFileAtomic(path string, write func(io.Writer) error) (err error) {
 	return dir.Sync()
 }
 
-// ReadSafetensors reads a file of F32 tensors and its metadata. A file that is not whole gives an error that wraps
-// ErrCorrupt; if the metadata hold a digest of the data, it must match.
+// ReadSafetensors reads a file of tensors, which become float32, and its metadata. A file that is not whole gives an error
+// that wraps ErrCorrupt; if the metadata hold a digest of the data, it must match.
 func ReadSafetensors(path string) (Tensors, map[string]string, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -191,25 +190,25 @@ func parseSafetensors(data []byte) (Tensors, map[string]string, error) {
 		if err := json.Unmarshal(raw, &e); err != nil {
 			return corrupt("tensor %s: %v", name, err)
 		}
-		if e.DType != "F32" {
-			return nil, nil, fmt.Errorf("tensor %s has type %s: only F32 is read", name, e.DType)
+		if TypeSize(e.DType) == 0 {
+			return nil, nil, fmt.Errorf("tensor %s has type %s, which is not read", name, e.DType)
 		}
-		size, fits := sizeOf(e.Shape, len(body))
+		size, fits := sizeOf(e.Shape, TypeSize(e.DType), len(body))
 		if lo, hi := e.Offsets[0], e.Offsets[1]; !fits || lo < 0 || hi > int64(len(body)) || hi-lo != size {
 			return corrupt("tensor %s: bytes %d to %d for shape %v in %d bytes of data", name, lo, hi, e.Shape, len(body))
 		}
-		t := Tensor{Dims: e.Shape, Data: make([]float32, size/4)}
-		if err := binary.Read(bytes.NewReader(body[e.Offsets[0]:e.Offsets[1]]), binary.LittleEndian, t.Data); err != nil {
+		values, err := Floats(e.DType, body[e.Offsets[0]:e.Offsets[1]])
+		if err != nil {
 			return corrupt("tensor %s: %v", name, err)
 		}
-		tensors[name] = t
+		tensors[name] = Tensor{Dims: e.Shape, Data: values}
 	}
 	return tensors, meta, nil
 }
 
-// sizeOf is the number of bytes of an F32 tensor, and whether that is at most limit.
-func sizeOf(shape []int, limit int) (bytes int64, fits bool) {
-	bytes = 4
+// sizeOf is the number of bytes of a tensor of numbers of some bytes each, and whether that is at most limit.
+func sizeOf(shape []int, each, limit int) (bytes int64, fits bool) {
+	bytes = int64(each)
 	for _, d := range shape {
 		if d < 0 || (d > 0 && bytes > int64(limit)/int64(d)) {
 			return 0, false

@@ -21,6 +21,8 @@ type Pool string
 const (
 	PoolCLS  Pool = "cls"
 	PoolMean Pool = "mean" // mean over the patch tokens
+	// PoolMeanFirst is the mean over the patch tokens before the final LayerNorm, not after: classifiers that MAE finetunes.
+	PoolMeanFirst Pool = "mean_first"
 )
 
 // Spec is the shape of a network: all that is needed to name its parameters and run its forward pass.
@@ -64,6 +66,18 @@ var presets = map[string][8]int{
 	"base":  {224, 16, 768, 12, 12, 512, 8, 16},
 	"large": {224, 16, 1024, 24, 16, 512, 8, 16},
 }
+
+// presetONNX is the preset of a network that is not this package's: the encoder of an ONNX file with a linear head on it.
+const presetONNX = "onnx"
+
+// ForeignSpec is the Spec of an encoder that came as an ONNX file, for images of size S and embeddings of some width: all that
+// is known of it. It has no parameters but the head's, and no forward pass; its image is one patch.
+func ForeignSpec(size, width int) Spec {
+	return Spec{Preset: presetONNX, ImageSize: size, PatchSize: size, Width: width, NumClasses: NumLabels}
+}
+
+// Foreign reports whether the encoder came as an ONNX file.
+func (s Spec) Foreign() bool { return s.Preset == presetONNX }
 
 // Preset returns the Spec of a named size as recipe "paper" has it: fixed positions, plain attention, LayerNorm epsilon
 // 1e-6, one view table, and the paper's pixel mean and standard deviation.
@@ -114,6 +128,12 @@ func (s Spec) PatchPixels() int { return s.PatchSize * s.PatchSize }
 func (s Spec) Validate() error {
 	var errs []error
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if s.Foreign() {
+		if want := ForeignSpec(s.ImageSize, s.Width); s != want || s.ImageSize < 1 || s.ImageSize > 1<<16 || s.Width < 1 || s.Width > 1<<16 {
+			bad("an encoder of an ONNX file has image_size and width of 1 to 65536, %d classes and no other shape: got %+v", NumLabels, s)
+		}
+		return errors.Join(errs...)
+	}
 	for _, f := range []struct {
 		name string
 		v    int
@@ -148,8 +168,8 @@ func (s Spec) Validate() error {
 	if s.Positions != SinCos && s.Positions != Learned {
 		bad("positions is %q: want sincos or learned", s.Positions)
 	}
-	if s.Pool != PoolCLS && s.Pool != PoolMean {
-		bad("pool is %q: want cls or mean", s.Pool)
+	if s.Pool != PoolCLS && s.Pool != PoolMean && s.Pool != PoolMeanFirst {
+		bad("pool is %q: want cls, mean or mean_first", s.Pool)
 	}
 	if !(s.PixelStd > 0) {
 		bad("pixel_std is %g: want more than 0", s.PixelStd)

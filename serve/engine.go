@@ -99,6 +99,9 @@ func newEngine(r runner, meta model.Metadata, sha256 string, opts Options) (*Eng
 // Model says which model answers.
 func (e *Engine) Model() ModelID { return e.id }
 
+// Attends says whether the model has attention to show: see Result.ShowAttention.
+func (e *Engine) Attends() bool { return e.metadata.Attention }
+
 // Device is the device the model runs on: ort.CPU or ort.CUDA.
 func (e *Engine) Device() string { return e.device }
 
@@ -218,6 +221,7 @@ func (e *Engine) study(ctx context.Context, views []*view) (*Result, error) {
 		result.Views = append(result.Views, View{
 			SOPInstanceUID: v.image.SOPInstanceUID, View: v.image.View.String(), Evidence: string(v.image.Evidence),
 			Probabilities: byLabel(e.fuse(v.logits)), Flags: append([]string{}, v.flags...),
+			Rollout: slices.Collect(slices.Chunk(v.attention, e.metadata.Spec.Grid())),
 		})
 		result.TimingsMS.Parse += milliseconds(v.parse)
 		result.TimingsMS.Preprocess += milliseconds(v.prepare)
@@ -262,6 +266,9 @@ func (e *Engine) runView(ctx context.Context, v *view) error {
 	}
 	v.run = time.Since(start)
 	v.logits = out.Logits[0]
+	if out.Attention != nil {
+		v.attention = out.Attention[0]
+	}
 	if !fuse.Finite(v.logits) {
 		return fmt.Errorf("run the model: object %s gave a logit that is not a finite number", HashUID(v.image.SOPInstanceUID))
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/mvmae/mvmae/dicom"
 	"github.com/mvmae/mvmae/dicom/cxr"
 	"github.com/mvmae/mvmae/model"
+	"github.com/mvmae/mvmae/model/fuse"
 	"github.com/mvmae/mvmae/model/ort"
 	"github.com/mvmae/mvmae/serve/servetest"
 )
@@ -27,6 +28,7 @@ import (
 type fakeModel struct {
 	during func(ctx context.Context) error
 	add    float32 // to the first logit
+	attend bool    // has the output attention
 
 	mu            sync.Mutex
 	running, most int
@@ -56,6 +58,12 @@ func (f *fakeModel) Run(ctx context.Context, images []float32, views []int64) (*
 	}
 	out.Logits[0][0] += float32(views[0]) + f.add
 	out.Embedding[0][0] = images[0] * 100
+	if f.attend {
+		out.Attention = [][]float32{make([]float32, 16)} // the nano preset's 4x4 patches
+		for i := range out.Attention[0] {
+			out.Attention[0][i] = float32(i)
+		}
+	}
 	return out, nil
 }
 
@@ -86,11 +94,58 @@ func fakeMetadata(t testing.TB) model.Metadata {
 
 func fakeEngine(t testing.TB, f *fakeModel, opts Options) *Engine {
 	t.Helper()
-	e, err := newEngine(f, fakeMetadata(t), "0123", opts)
+	meta := fakeMetadata(t)
+	meta.Attention = f.attend
+	e, err := newEngine(f, meta, "0123", opts)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return e
+}
+
+// The correction is of the fused probability and of the number of views: a view by itself gets that of one view.
+func TestClassify_CalibratesAsTheFileSays(t *testing.T) {
+	c := fuse.Calibration{Kind: fuse.Platt, ByViews: make([]fuse.Correction, 2)}
+	for l := range model.NumLabels {
+		c.ByViews[0].Scale[l], c.ByViews[0].Shift[l] = 0.5, 1
+		c.ByViews[1].Scale[l], c.ByViews[1].Shift[l] = 2, -1
+	}
+	doc, err := json.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	meta := fakeMetadata(t)
+	answers := map[string]*Result{}
+	for _, calibration := range []string{`{"kind":"none"}`, string(doc)} {
+		meta.Calibration = json.RawMessage(calibration)
+		e, err := newEngine(&fakeModel{}, meta, "0123", Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if answers[calibration], err = e.Classify(t.Context(), Uploads(files(t, servetest.Study("1.2", 1)...)...)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	plain, corrected := answers[`{"kind":"none"}`], answers[string(doc)]
+	for l, name := range model.Labels {
+		for what, pair := range map[string][2]float32{
+			"study": {c.Apply(only(l, plain.Probabilities[name]), 2)[l], corrected.Probabilities[name]},
+			"view":  {c.Apply(only(l, plain.Views[0].Probabilities[name]), 1)[l], corrected.Views[0].Probabilities[name]},
+		} {
+			if pair[0] != pair[1] {
+				t.Errorf("%s, %s: %g, want %g", what, name, pair[1], pair[0])
+			}
+		}
+		if f := corrected.Findings[l]; f.Probability != corrected.Probabilities[name] {
+			t.Errorf("finding %+v: want %g", f, corrected.Probabilities[name])
+		}
+	}
+}
+
+// only is a vector with one number.
+func only(l int, p float32) (v [model.NumLabels]float32) {
+	v[l] = p
+	return v
 }
 
 func files(t testing.TB, objects ...servetest.Object) []Upload {

@@ -343,6 +343,21 @@ func TestHTTP_AttentionIsRefused(t *testing.T) {
 	}
 }
 
+func TestHTTP_AttentionIsShownWhenAsked(t *testing.T) {
+	s := readyServer(t, &fakeModel{attend: true}, ServerOptions{})
+	for query, want := range map[string][][]float32{
+		"": nil, "?attention=false": nil, "?attention=true": {{0, 1, 2, 3}, {4, 5, 6, 7}, {8, 9, 10, 11}, {12, 13, 14, 15}},
+	} {
+		r := httptest.NewRequest(http.MethodPost, pathClassify+query, bytes.NewReader(servetest.Object{}.Bytes(t)))
+		r.Header.Set("Content-Type", "application/dicom")
+		w := httptest.NewRecorder()
+		s.Handler().ServeHTTP(w, r)
+		if diff := cmp.Diff(want, resultOf(t, w).Views[0].Attention); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", query, diff)
+		}
+	}
+}
+
 func TestHTTP_Routes(t *testing.T) {
 	s := readyServer(t, &fakeModel{}, ServerOptions{})
 	object := servetest.Object{}.Bytes(t)

@@ -44,6 +44,7 @@ type view struct {
 	image               *cxr.Image
 	flags               []string
 	logits              [model.NumLabels]float32
+	attention           []float32 // [g*g]; nil if the model has none
 	parse, prepare, run time.Duration
 }
 

@@ -23,6 +23,10 @@ func describe(r *gin.Engine) {
 		OperationID: "classify-study", Method: http.MethodPost, Path: pathClassify, Summary: "Classify one study",
 		Description: "Takes the DICOM objects of one study and answers with its findings. Objects that cannot be used are listed; " +
 			"the study is refused only when none can.",
+		Parameters: []*huma.Param{{
+			Name: "attention", In: "query", Schema: &huma.Schema{Type: huma.TypeBoolean},
+			Description: "Whether to show the attention of each view: refused with no_attention where the model has none.",
+		}},
 		RequestBody: requestBody(),
 		Responses: answers(Result{}, "The study's findings.", http.StatusBadRequest, http.StatusRequestTimeout,
 			http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType, http.StatusUnprocessableEntity,

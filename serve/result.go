@@ -20,6 +20,13 @@ type Result struct {
 // Reject adds objects that were not used, in the order of the list whatever order they came in.
 func (r *Result) Reject(list ...Rejection) { r.Rejected = sortRejections(append(r.Rejected, list...)) }
 
+// ShowAttention puts each view's attention into the document, where the model has any: 196 numbers that few callers want.
+func (r *Result) ShowAttention() {
+	for i := range r.Views {
+		r.Views[i].Attention = r.Views[i].Rollout
+	}
+}
+
 // View is one object of a study that was used.
 type View struct {
 	SOPInstanceUID string             `json:"sop_instance_uid"`
@@ -27,6 +34,9 @@ type View struct {
 	Evidence       string             `json:"evidence" doc:"What the view was told by."`
 	Probabilities  map[string]float32 `json:"probabilities" doc:"What this view alone says of each label."`
 	Flags          []string           `json:"flags" doc:"Reasons to trust this view less."`
+	// Attention is empty until Result.ShowAttention takes it from Rollout.
+	Attention [][]float32 `json:"attention,omitempty" doc:"With ?attention=true: the share of each patch in what the classifier reads, rows from the top, by attention rollout."`
+	Rollout   [][]float32 `json:"-"` // nil where the model has none
 }
 
 // The flags that the engine adds to those of cxr.

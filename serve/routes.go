@@ -74,16 +74,21 @@ func draining() *Problem {
 // unable says why this study is not taken in, or returns nil. A server that is about to stop takes studies in until those
 // who send them had the time to hear of it.
 func (s *Server) unable(c *gin.Context) *Problem {
-	attention, given := c.GetQuery("attention")
 	switch {
 	case s.stopped.Load():
 		return draining()
 	case s.engine.Load() == nil:
 		return s.unready()
-	case given && attention != "false":
-		return problem(http.StatusUnprocessableEntity, "no_attention", "ask without ?attention", "the model has no attention output")
+	case wantsAttention(c) && !s.engine.Load().Attends():
+		return problem(http.StatusUnprocessableEntity, "no_attention", `ask without ?attention, or serve a model made by "mvmae-export --attention"`,
+			"the model has no attention output")
 	}
 	return nil
+}
+
+func wantsAttention(c *gin.Context) bool {
+	attention, given := c.GetQuery("attention")
+	return given && attention != "false"
 }
 
 func (s *Server) classify(c *gin.Context) {
@@ -104,6 +109,9 @@ func (s *Server) classify(c *gin.Context) {
 	switch {
 	case err == nil:
 		c.Set("study", HashUID(result.StudyInstanceUID))
+		if wantsAttention(c) {
+			result.ShowAttention()
+		}
 		s.respond(c, http.StatusOK, result)
 	case errors.As(err, &p):
 		s.refuse(c, p)

@@ -34,8 +34,10 @@ type Outputs struct {
 
 // XLAClassifier runs encoder and head over whole images, one compiled shape for any number of them.
 type XLAClassifier struct {
-	spec model.Spec
-	exec *gomodel.Exec
+	spec  model.Spec
+	exec  *gomodel.Exec
+	dev   *Device
+	store *gomodel.Store
 }
 
 // NewXLAClassifier prepares a classifier with the parameters of PartEncoder and PartHead.
@@ -57,7 +59,7 @@ func newClassifier(dev *Device, spec model.Spec, store *gomodel.Store) (*XLAClas
 	if err != nil {
 		return nil, err
 	}
-	return &XLAClassifier{spec, exec}, nil
+	return &XLAClassifier{spec, exec, dev, store}, nil
 }
 
 // ImageSize is the side of the images it takes.
@@ -101,6 +103,32 @@ func (c *XLAClassifier) Classify(ctx context.Context, images []float32, views []
 		}
 	}
 	return out, nil
+}
+
+// attention returns the attention rollout [n,g,g] of the first n images, or of all if there are fewer: see model.EmbedAttention.
+func (c *XLAClassifier) attention(images []float32, views []cxr.View, n int) (out []float32, err error) {
+	defer recoverGraph(&err)
+	exec, err := gomodel.NewExec(c.dev.Backend, c.store, func(_ *gomodel.Scope, in []node) node {
+		_, attention := model.EmbedAttention(graphOps{store: c.store, g: in[0].Graph()}, c.spec, in[0], in[1])
+		return attention
+	})
+	if err != nil {
+		return nil, err
+	}
+	n = min(n, len(views))
+	view := make([]int32, n)
+	for i, v := range views[:n] {
+		view[i] = int32(v)
+	}
+	size := c.spec.ImageSize
+	inputs := []any{tensors.FromFlatDataAndDimensions(images[:n*size*size], n, size, size), tensors.FromFlatDataAndDimensions(view, n)}
+	got, err := exec.Call(inputs...)
+	if err != nil {
+		return nil, fmt.Errorf("attention: %w", err)
+	}
+	defer finalize(inputs)
+	defer finalize(got)
+	return tensors.CopyFlatData[float32](got[0])
 }
 
 // ClassifyPack classifies images of a pack, given by number; report is told how many more were done.
@@ -151,7 +179,8 @@ func Predictions(pack *data.Pack, studies []int, logits [][model.NumLabels]float
 	out := make([]eval.Prediction, 0, len(studies))
 	for _, s := range studies {
 		study := pack.Studies[s]
-		p := eval.Prediction{Patient: study.Dataset + "/" + study.Patient, Study: study.Dataset + "/" + study.ID, Labels: study.Labels}
+		p := eval.Prediction{Patient: study.Dataset + "/" + study.Patient, Study: study.Dataset + "/" + study.ID, Labels: study.Labels,
+			Person: eval.Person{Dataset: study.Dataset, Sex: study.Person.Sex, Age: study.Person.Age}}
 		for _, image := range study.Images {
 			p.Views = append(p.Views, eval.ViewPrediction{View: pack.Images[image].View, Logits: logits[0]})
 			logits = logits[1:]

@@ -14,6 +14,7 @@ import (
 	"github.com/mvmae/mvmae/internal/hint"
 	"github.com/mvmae/mvmae/model"
 	"github.com/mvmae/mvmae/model/fuse"
+	"github.com/mvmae/mvmae/model/metrics"
 )
 
 // Config is everything that decides what a run computes, apart from its data. Recipe says whose network, masks, losses and
@@ -77,6 +78,10 @@ type ProbeConfig struct {
 	// and supervised ones too.
 	Fusion     string `toml:"fusion"`
 	Replicates int    `toml:"replicates"`
+	// Calibration, a kind of fuse.Calibration, and Threshold, a metrics.ThresholdRule, are fitted on validation for every
+	// classifier.
+	Calibration string `toml:"calibration"`
+	Threshold   string `toml:"threshold"`
 }
 
 // FinetuneConfig is the training of all of a classifier's weights: from a pretrained encoder (finetune) or from random ones
@@ -104,6 +109,7 @@ func Default() Config {
 		Checkpoint: CheckpointConfig{Minutes: 10},
 		Probe: ProbeConfig{
 			Epochs: 90, WarmupEpochs: 10, BaseLR: 1e-2, BatchViews: 256, Fusion: "mean_probability", Replicates: 1000,
+			Calibration: fuse.Platt, Threshold: metrics.MaxF1.String(),
 		},
 		Finetune: FinetuneConfig{
 			Epochs: 75, BatchViews: 256, LayerDecay: 0.55, DropPath: 0.2, Pool: string(model.PoolCLS),
@@ -124,7 +130,7 @@ func Code() Config {
 	c.Loss.Beta = 2
 	c.Optim.AdamW = AdamW{Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, WeightDecay: 0.05, DecayAll: true, ClipNorm: 1}
 	c.Optim.BaseLR = 1.2e-4
-	c.Probe.BaseLR, c.Probe.Fusion = 1e-4, "mean_logit"
+	c.Probe.BaseLR, c.Probe.Fusion, c.Probe.Calibration = 1e-4, "mean_logit", fuse.NoCalibration
 	c.Finetune.BatchViews = 64 * Slots
 	return c
 }
@@ -184,6 +190,12 @@ func (c Config) Validate() error {
 	check(c.Checkpoint.Minutes > 0, "checkpoint.minutes", c.Checkpoint.Minutes, "more than 0")
 	p := c.Probe
 	check(p.Epochs >= 1 && p.Epochs == math.Trunc(p.Epochs), "probe.epochs", p.Epochs, "a whole number of 1 or more")
+	if _, err := fuse.ParseKind(p.Calibration); err != nil {
+		errs = append(errs, fmt.Errorf("probe.calibration: %w", err))
+	}
+	if _, err := metrics.ParseThresholdRule(p.Threshold); err != nil {
+		errs = append(errs, fmt.Errorf("probe.threshold: %w", err))
+	}
 	if _, err := fuse.ParseRule(p.Fusion); err != nil {
 		errs = append(errs, fmt.Errorf("probe.fusion: %w", err))
 	}

@@ -58,7 +58,7 @@ func leaveClassifier(ctx context.Context, l *loop, c *XLAClassifier, pack *data.
 	if err != nil {
 		return eval.Report{}, err
 	}
-	opts, err := evalOptions(l.run)
+	opts, err := evalOptions(l.run, pack)
 	if err != nil {
 		return eval.Report{}, err
 	}
@@ -66,7 +66,7 @@ func leaveClassifier(ctx context.Context, l *loop, c *XLAClassifier, pack *data.
 	if err != nil {
 		return rep, err
 	}
-	return rep, finish(ctx, c, params, l.run, pack, embeddingStats(out.Embedding), rep)
+	return rep, finish(ctx, c, c.spec, params, l.run, pack, embeddingStats(out.Embedding), rep)
 }
 
 // finetuning is the task of a classifier of which every weight is trained.
@@ -87,7 +87,9 @@ func newFinetuning(dev *Device, run *Run, pack *data.Pack) (*loop, *XLAClassifie
 	if err != nil {
 		return nil, nil, err
 	}
-	spec.Pool = model.Pool(f.Pool)
+	if spec.Pool != model.PoolMeanFirst { // weights from elsewhere that were trained so
+		spec.Pool = model.Pool(f.Pool)
+	}
 	t := &finetuning{cfg: cfg, spec: spec, pack: pack}
 	if t.rule, err = fuse.ParseRule(cfg.Probe.Fusion); err != nil {
 		return nil, nil, err

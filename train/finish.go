@@ -6,21 +6,34 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
+	"github.com/mvmae/mvmae/dicom/cxr"
 	"github.com/mvmae/mvmae/internal/hint"
 	"github.com/mvmae/mvmae/model"
 	"github.com/mvmae/mvmae/model/fuse"
+	"github.com/mvmae/mvmae/model/metrics"
 	"github.com/mvmae/mvmae/train/data"
 	"github.com/mvmae/mvmae/train/eval"
 )
+
+// attentionImages is how many of them have their attention rollout left too: it takes a graph of its own.
+const attentionImages = 4
 
 // parityImages is how many held-out inputs a run leaves with their logits, for the exporter to reproduce.
 const parityImages = 64
 
 // evalOptions is how a run's classifier is evaluated.
-func evalOptions(run *Run) (eval.Options, error) {
-	rule, err := fuse.ParseRule(run.Config.Probe.Fusion)
-	return eval.Options{Rule: rule, Replicates: run.Config.Probe.Replicates, Seed: run.Config.Seed}, err
+func evalOptions(run *Run, pack *data.Pack) (eval.Options, error) {
+	c := run.Config.Probe
+	rule, err := fuse.ParseRule(c.Fusion)
+	if err != nil {
+		return eval.Options{}, err
+	}
+	tune, err := metrics.ParseThresholdRule(c.Threshold)
+	return eval.Options{
+		Rule: rule, Replicates: c.Replicates, Seed: run.Config.Seed, Calibrate: c.Calibration, Tune: tune, Untrained: untrained(pack),
+	}, err
 }
 
 // untrained lists the labels that no training study knows: nothing can be learned about them.
@@ -55,8 +68,8 @@ func silence(head model.Tensors, labels []string) {
 }
 
 // finish leaves in a run's folder what makes its classifier a servable model.
-func finish(ctx context.Context, c *XLAClassifier, params model.Tensors, run *Run, pack *data.Pack, stats model.EmbeddingStats, rep eval.Report) error {
-	calibration, err := json.Marshal(fuse.Calibration{Kind: fuse.NoCalibration})
+func finish(ctx context.Context, c Classifier, spec model.Spec, params model.Tensors, run *Run, pack *data.Pack, stats model.EmbeddingStats, rep eval.Report) error {
+	calibration, err := json.Marshal(rep.Calibration.Calibration)
 	if err != nil {
 		return err
 	}
@@ -68,9 +81,13 @@ func finish(ctx context.Context, c *XLAClassifier, params model.Tensors, run *Ru
 	for _, name := range silent {
 		thresholds[model.LabelIndex(name)] = 1
 	}
+	name := "mvmae-" + spec.Preset
+	if e := run.Info.Encoder; e != nil {
+		name = strings.TrimSuffix(filepath.Base(e.Path), filepath.Ext(e.Path)) + "-probe"
+	}
 	meta := model.Metadata{
-		FormatVersion: model.FormatVersion, Name: "mvmae-" + c.spec.Preset, Version: run.Info.ID, Spec: c.spec, Labels: model.Labels[:],
-		Preprocessing: pack.Recipe.String(), Fusion: run.Config.Probe.Fusion, Thresholds: thresholds[:], Calibration: calibration,
+		FormatVersion: model.FormatVersion, Name: name, Version: run.Info.ID, Spec: spec, Labels: model.Labels[:],
+		Preprocessing: pack.Recipe.String(), Fusion: run.Config.Probe.Fusion, Thresholds: thresholds[:], Calibration: calibration, ThresholdRule: rep.ThresholdRule,
 		UntrainedLabels: silent, RunID: run.Info.ID, Kind: run.Info.Kind, Encoder: encoder, Datasets: datasetCounts(pack), ViewEvidence: pack.Manifest.Evidence,
 		Embedding: stats, Licence: "Apache-2.0", IntendedUse: model.IntendedUse,
 	}
@@ -81,8 +98,13 @@ func finish(ctx context.Context, c *XLAClassifier, params model.Tensors, run *Ru
 	if err != nil {
 		return err
 	}
-	if err := run.WriteJSON("eval.json", rep); err != nil {
+	if err := run.WriteJSON(model.RunEvaluation, rep); err != nil {
 		return err
+	}
+	if run.Info.Encoder != nil {
+		if err := run.WriteJSON(model.RunEncoder, run.Info.Encoder); err != nil {
+			return err
+		}
 	}
 	return run.WriteJSON(model.RunMetadata, meta) // last: a folder with this file is a whole model
 }
@@ -125,6 +147,9 @@ func OpenClassifier(dev *Device, dir string) (*XLAClassifier, model.Metadata, er
 	if err != nil {
 		return nil, meta, fmt.Errorf("open model %s: %w", dir, err)
 	}
+	if meta.Spec.Foreign() {
+		return nil, meta, hint.Wrap(fmt.Errorf("open model %s: its encoder is an ONNX file", dir), `make one file of both with "mvmae-export --run %s model.onnx", and name that`, dir)
+	}
 	params, _, err := model.ReadSafetensors(filepath.Join(dir, model.RunCheckpoint))
 	if err != nil {
 		return nil, meta, fmt.Errorf("open model: %w", err)
@@ -137,7 +162,7 @@ func OpenClassifier(dev *Device, dir string) (*XLAClassifier, model.Metadata, er
 }
 
 // leaveParity writes inputs of held-out images with the logits that this trainer computes for them.
-func leaveParity(ctx context.Context, c *XLAClassifier, run *Run, pack *data.Pack) error {
+func leaveParity(ctx context.Context, c Classifier, run *Run, pack *data.Pack) error {
 	images := ImagesOf(pack, pack.StudiesOf(data.Test))
 	images = images[:min(len(images), parityImages)]
 	size := c.ImageSize()
@@ -151,11 +176,20 @@ func leaveParity(ctx context.Context, c *XLAClassifier, run *Run, pack *data.Pac
 		view[i] = float32(views[i])
 		logits = append(logits, out.Logits[i][:]...)
 	}
-	return model.WriteSafetensors(run.path(model.RunParity), model.Tensors{
+	parity := model.Tensors{
 		"image":  {Dims: []int{len(images), 1, size, size}, Data: pixels},
 		"view":   {Dims: []int{len(images)}, Data: view},
 		"logits": {Dims: []int{len(images), model.NumLabels}, Data: logits},
-	}, map[string]string{"run_id": run.Info.ID})
+	}
+	if own, ok := c.(*XLAClassifier); ok { // an encoder of an ONNX file shows no attention
+		attention, err := own.attention(pixels, views, attentionImages)
+		if err != nil {
+			return fmt.Errorf("parity: %w", err)
+		}
+		s := own.spec
+		parity["attention"] = model.Tensor{Dims: []int{len(attention) / s.NumPatches(), s.Grid(), s.Grid()}, Data: attention}
+	}
+	return model.WriteSafetensors(run.path(model.RunParity), parity, map[string]string{"run_id": run.Info.ID})
 }
 
 // datasetCounts is the size of each dataset's training split.
@@ -167,6 +201,16 @@ func datasetCounts(pack *data.Pack) map[string]model.Counts {
 		n := out[study.Dataset]
 		n.Studies++
 		n.Images += len(study.Images)
+		for _, image := range study.Images {
+			switch pack.Images[image].View {
+			case cxr.Frontal:
+				n.Frontal++
+			case cxr.Lateral:
+				n.Lateral++
+			default:
+				n.Unknown++
+			}
+		}
 		if key := study.Dataset + "/" + study.Patient; !patients[key] {
 			patients[key] = true
 			n.Patients++

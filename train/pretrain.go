@@ -44,7 +44,7 @@ type pretraining struct {
 
 func newPretraining(dev *Device, run *Run, pack *data.Pack) (*loop, error) {
 	cfg := run.Config
-	spec, err := cfg.Spec()
+	spec, err := run.Spec()
 	if err != nil {
 		return nil, err
 	}
@@ -53,7 +53,11 @@ func newPretraining(dev *Device, run *Run, pack *data.Pack) (*loop, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := l.restore(initialise(params, cfg.Seed)); err != nil {
+	first, err := run.first(pack, spec, params)
+	if err != nil {
+		return nil, err
+	}
+	if err := l.restore(first); err != nil {
 		return nil, err
 	}
 	p := &pretraining{cfg: cfg, spec: spec, loop: l, rate: l.cosine(), beta: Ramp{Form: "cosine", Target: cfg.Loss.Beta, End: l.steps}}

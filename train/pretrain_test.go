@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -246,6 +247,13 @@ func TestProbe_LeavesAModelThatAgreesWithItself(t *testing.T) {
 		logits = append(logits, l[:]...)
 	}
 	within(t, "parity logits", logits, parity["logits"].Data, 0, 0)
+	attention, shares := parity["attention"], 0.0
+	for _, share := range attention.Data {
+		shares += float64(share)
+	}
+	if g := meta.Spec.Grid(); !slices.Equal(attention.Dims, []int{attentionImages, g, g}) || shares <= 0 || shares > attentionImages {
+		t.Errorf("attention %v, which sums to %g", attention.Dims, shares)
+	}
 	// The folded head must say what the standardised one said during training.
 	var doc struct {
 		Validation struct {

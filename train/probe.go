@@ -52,33 +52,41 @@ func Probe(ctx context.Context, dev *Device, run *Run, pack *data.Pack, report f
 	if err != nil {
 		return rep, fmt.Errorf("probe: %w", err)
 	}
-	sets, err := embedSplits(ctx, classifier, pack, report)
+	sets, err := embedSplits(ctx, embedWith(classifier, pack), pack, report)
+	if err == nil {
+		rep, err = probeEmbedded(ctx, dev, run, pack, spec, sets, params, func(params model.Tensors) (Classifier, error) {
+			return NewXLAClassifier(dev, spec, params)
+		}, report)
+	}
 	if err != nil {
-		return rep, fmt.Errorf("probe: %w", err)
-	}
-	stats := embeddingStats(sets[data.Train].embedding)
-	head, err := trainHead(ctx, dev, run, pack, spec, sets, stats, report)
-	if err != nil {
-		return rep, fmt.Errorf("probe: %w", err)
-	}
-	silence(head, untrained(pack))
-	maps.Copy(params, head)
-	rep, err = evaluateEmbedded(run, pack, sets, head)
-	if err != nil {
-		return rep, fmt.Errorf("probe: %w", err)
-	}
-	if classifier, err = NewXLAClassifier(dev, spec, params); err != nil {
-		return rep, fmt.Errorf("probe: %w", err)
-	}
-	if err := finish(ctx, classifier, params, run, pack, stats, rep); err != nil {
 		return rep, fmt.Errorf("probe: %w", err)
 	}
 	return rep, nil
 }
 
+// probeEmbedded trains a head on embeddings and finishes the run with it. params get the head's; classifier answers with them.
+func probeEmbedded(ctx context.Context, dev *Device, run *Run, pack *data.Pack, spec model.Spec, sets map[data.Split]*embedded, params model.Tensors,
+	classifier func(params model.Tensors) (Classifier, error), report func(ProbeStatus)) (rep eval.Report, err error) {
+	stats := embeddingStats(sets[data.Train].embedding)
+	head, err := trainHead(ctx, dev, run, pack, spec, sets, stats, report)
+	if err != nil {
+		return rep, err
+	}
+	silence(head, untrained(pack))
+	maps.Copy(params, head)
+	if rep, err = evaluateEmbedded(run, pack, sets, head); err != nil {
+		return rep, err
+	}
+	c, err := classifier(params)
+	if err != nil {
+		return rep, err
+	}
+	return rep, finish(ctx, c, spec, params, run, pack, stats, rep)
+}
+
 // evaluateEmbedded scores a head on the embeddings of the validation and test images.
 func evaluateEmbedded(run *Run, pack *data.Pack, sets map[data.Split]*embedded, head model.Tensors) (eval.Report, error) {
-	opts, err := evalOptions(run)
+	opts, err := evalOptions(run, pack)
 	if err != nil {
 		return eval.Report{}, err
 	}
@@ -88,43 +96,15 @@ func evaluateEmbedded(run *Run, pack *data.Pack, sets map[data.Split]*embedded, 
 	return eval.Evaluate(predict(data.Validate), predict(data.Test), opts)
 }
 
-// startClassifier returns the network that a classifier begins with: the encoder of run.Info.Init, of random weights if that
-// is empty, with a head of first values.
+// startClassifier returns the network that a classifier begins with: the encoder of run.Info.Init, of random weights if that is
+// empty, with a head of first values.
 func startClassifier(run *Run, pack *data.Pack) (model.Spec, model.Tensors, error) {
-	cfg := run.Config
-	var pretrained model.Tensors
-	if run.Info.Init != "" {
-		from, err := OpenRun(run.Info.Init)
-		if err != nil {
-			return model.Spec{}, nil, err
-		}
-		if err := from.fits(pack); err != nil {
-			return model.Spec{}, nil, err
-		}
-		last, err := from.loadCheckpoint()
-		if err != nil {
-			return model.Spec{}, nil, err
-		}
-		if last.tensors == nil {
-			return model.Spec{}, nil, hint.Wrap(fmt.Errorf("run %s has no checkpoint", run.Info.Init), `let it train: "mvmae-train resume %s"`, run.Info.Init)
-		}
-		cfg, pretrained = from.Config, last.tensors
-	}
-	spec, err := cfg.Spec()
+	spec, err := run.Spec()
 	if err != nil {
 		return spec, nil, err
 	}
-	params := initialise(spec.Params(model.PartEncoder, model.PartHead), run.Config.Seed)
-	if pretrained != nil {
-		encoder := spec.Params(model.PartEncoder)
-		if err := pretrained.CheckParams(encoder); err != nil {
-			return spec, nil, fmt.Errorf("checkpoint of %s: %w", run.Info.Init, err)
-		}
-		for _, p := range encoder {
-			params[p.Name] = pretrained[p.Name]
-		}
-	}
-	return spec, params, nil
+	params, err := run.first(pack, spec, spec.Params(model.PartEncoder, model.PartHead))
+	return spec, params, err
 }
 
 // embedded are the studies of a split with the embeddings of their images.
@@ -157,8 +137,18 @@ func targets(labels model.LabelSet) (target, known [model.NumLabels]float32) {
 	return target, known
 }
 
+// embedWith embeds images of a pack, given by number, with a classifier.
+func embedWith(c Classifier, pack *data.Pack) embedder {
+	return func(ctx context.Context, images []int, report func(done int)) ([][]float32, error) {
+		out, err := ClassifyPack(ctx, c, pack, images, report)
+		return out.Embedding, err
+	}
+}
+
+type embedder func(ctx context.Context, images []int, report func(done int)) ([][]float32, error)
+
 // embedSplits encodes every image of every split once.
-func embedSplits(ctx context.Context, c Classifier, pack *data.Pack, report func(ProbeStatus)) (map[data.Split]*embedded, error) {
+func embedSplits(ctx context.Context, embed embedder, pack *data.Pack, report func(ProbeStatus)) (map[data.Split]*embedded, error) {
 	sets, total := map[data.Split]*embedded{}, 0
 	for _, split := range []data.Split{data.Train, data.Validate, data.Test} {
 		s := &embedded{}
@@ -172,14 +162,14 @@ func embedSplits(ctx context.Context, c Classifier, pack *data.Pack, report func
 	}
 	done := 0
 	for _, split := range []data.Split{data.Train, data.Validate, data.Test} {
-		out, err := ClassifyPack(ctx, c, pack, sets[split].images, func(n int) {
+		var err error
+		sets[split].embedding, err = embed(ctx, sets[split].images, func(n int) {
 			done += n
 			report(ProbeStatus{Stage: "embed", Done: done, Total: total})
 		})
 		if err != nil {
 			return nil, err
 		}
-		sets[split].embedding = out.Embedding
 	}
 	return sets, nil
 }

@@ -50,9 +50,13 @@ type RunInfo struct {
 	Data          string    `json:"data"`          // the pack's folder
 	DataDigest    string    `json:"data_sha256"`   // data.Pack.Digest: a run is resumed on the same data only
 	Preprocessing string    `json:"preprocessing"` // the pack's recipe
-	Init          string    `json:"init"`          // run folder whose encoder a classifier begins with; empty for random weights
-	Device        string    `json:"device"`
-	PluginDigest  string    `json:"plugin_sha256"`
+	Init          string    `json:"init"`          // run folder or file whose encoder the run begins with; empty for random weights: see BeginWith
+	// Spec is the network of Init; nil for that of the config.
+	Spec         *model.Spec        `json:"spec,omitempty"`
+	Weights      *Weights           `json:"weights,omitempty"` // of Init, if that is a file
+	Encoder      *model.EncoderFile `json:"encoder,omitempty"` // of a probe on an ONNX encoder
+	Device       string             `json:"device"`
+	PluginDigest string             `json:"plugin_sha256"`
 }
 
 // CreateRun makes a run folder. A folder that holds anything is refused.
@@ -128,7 +132,12 @@ func (r *Run) fits(pack *data.Pack) error {
 
 // encoder says where a classifier's encoder came from.
 func (r *Run) encoder() (model.Encoder, error) {
-	if r.Info.Init == "" {
+	switch {
+	case r.Info.Encoder != nil:
+		return model.Encoder{Method: "onnx", SHA256: r.Info.Encoder.SHA256}, nil
+	case r.Info.Weights != nil:
+		return model.Encoder{Method: r.Info.Weights.Layout, SHA256: r.Info.Weights.SHA256}, nil
+	case r.Info.Init == "":
 		return model.Encoder{Method: "random"}, nil
 	}
 	from, err := OpenRun(r.Info.Init)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -15,8 +16,12 @@ import (
 // ExportCmd makes a model file of a run.
 type ExportCmd struct {
 	From      string `name:"run" placeholder:"RUN" help:"Folder of the run to export. Default: the newest under $$MVMAE_RUNS, or ./runs."`
-	Precision string `enum:"fp32" default:"fp32" help:"Type of the weights (${enum})."`
-	Opset     int    `enum:"17" default:"17" help:"Version of the ONNX operators (${enum})."`
+	Part      string `enum:"full,encoder,head" default:"full" help:"What the file holds (${enum})."`
+	Precision string `enum:"fp32,fp16,int8" default:"fp32" help:"Type it computes in (${enum})."`
+	Data      string `placeholder:"DIR" help:"Pack whose held-out studies prove fp16 and int8. Default: that of the run."`
+	Force     bool   `help:"Write fp16 or int8 even if it loses too much, or if that is not measured."`
+	Attention bool   `help:"Add the output attention: the share of each patch, by attention rollout."`
+	Opset     int    `placeholder:"N" help:"Version of the ONNX operators, 17 to 23. Default: 17, which most programs read; for int8 23, which runs fastest."`
 	Model     string `arg:"" name:"model.onnx" help:"File to write. An older one is replaced once the new one is verified."`
 }
 
@@ -25,7 +30,11 @@ func (c *ExportCmd) Validate() error {
 	if filepath.Ext(c.Model) != ".onnx" {
 		return fmt.Errorf("%s is neither a command nor a name that ends in .onnx", c.Model)
 	}
-	return nil
+	return c.graph().Validate()
+}
+
+func (c *ExportCmd) graph() export.Graph {
+	return export.Graph{Part: export.Part(c.Part), Precision: export.Precision(c.Precision), Opset: c.Opset, Attention: c.Attention}
 }
 
 func (c *ExportCmd) Run(ctx context.Context, out *cli.Output) (err error) {
@@ -35,21 +44,41 @@ func (c *ExportCmd) Run(ctx context.Context, out *cli.Output) (err error) {
 			return err
 		}
 	}
+	opts := export.Options{Force: c.Force, Graph: c.graph()}
+	if opts.Precision == export.FP16 || opts.Precision == export.INT8 {
+		held, err := openHeldOut(run, c.Data)
+		switch {
+		case err == nil:
+			defer held.Close()
+			opts.HeldOut = held.studies()
+		case !c.Force:
+			return err
+		}
+	}
 	var progress *cli.Progress
-	summary, err := export.Export(ctx, run, c.Model, export.Options{Progress: func(images, total int) {
-		if progress == nil {
-			progress = out.Progress("verify", int64(total))
+	opts.Progress = func(stage string, images, total int) {
+		if images == 0 {
+			if progress != nil {
+				progress.Done()
+			}
+			progress = out.Progress(stage, int64(total))
 		}
 		progress.Add(int64(images))
-	}})
+	}
+	summary, err := export.Export(ctx, run, c.Model, opts)
 	if progress != nil {
 		progress.Done()
 	}
 	if err != nil {
 		return err
 	}
-	out.Printf("%s: %d nodes, %.1f MB, from %s\n", summary.Model, summary.Nodes, float64(summary.Bytes)/1e6, summary.Run)
-	out.Printf("verified: the logits of %d images differ by at most %.1e\nsha256 %s\n", summary.Compared, summary.MaxDifference, summary.SHA256)
+	out.Printf("%s: %s, %d nodes, %.1f MB, from %s\n", summary.Model, summary.Precision, summary.Nodes, float64(summary.Bytes)/1e6, summary.Run)
+	out.Printf("verified: the logits of %d images differ by at most %.1e\n", summary.Compared, summary.MaxDifference)
+	if k := summary.Check; k != nil {
+		out.Printf("against fp32 on %d studies of %d patients: macro AUROC %+.4f [%+.4f, %+.4f] lost, Brier score %+.4f [%+.4f, %+.4f], limit %g\n",
+			k.Studies, k.Patients, k.AUROCLoss.Value, k.AUROCLoss.Low, k.AUROCLoss.High, k.BrierLoss.Value, k.BrierLoss.Low, k.BrierLoss.High, k.Limit)
+	}
+	out.Printf("card %s\nsha256 %s\n", summary.Card, summary.SHA256)
 	return out.Result(summary)
 }
 
@@ -69,6 +98,10 @@ func (c *InspectCmd) Run(_ context.Context, out *cli.Output) error {
 	line("sha256", "%s", x.SHA256)
 	line("made by", "%s", x.Producer)
 	line("graph", "%d nodes, %d values, opset %d, IR version %d", x.Nodes, x.Parameters, x.Opset, x.IRVersion)
+	line("operators", "%s", operators(x.Operators))
+	if x.GFLOPs > 0 {
+		line("cost", "%.3g GFLOPs an image", x.GFLOPs)
+	}
 	for _, p := range x.Inputs {
 		line("input", "%s %s [%s]", p.Name, p.Type, strings.Join(p.Shape, ","))
 	}
@@ -76,8 +109,8 @@ func (c *InspectCmd) Run(_ context.Context, out *cli.Output) error {
 		line("output", "%s %s [%s]", p.Name, p.Type, strings.Join(p.Shape, ","))
 	}
 	line("model", "%s %s, preset %s, %s, %s", m.Name, m.Version, m.Spec.Preset, m.Kind+" on "+m.Encoder.Method, m.Precision)
-	line("run", "%s, checkpoint sha256 %s", m.RunID, m.CheckpointSHA256)
-	line("input from", "recipe %s, views known by %s", m.Preprocessing, strings.Join(m.ViewEvidence, ", "))
+	line("run", "%s, checkpoint sha256 %s", cmp.Or(m.RunID, "none"), m.CheckpointSHA256)
+	line("input from", "recipe %s, views known by %s", m.Preprocessing, cmp.Or(strings.Join(m.ViewEvidence, ", "), "what nobody noted"))
 	line("fusion", "%s", m.Fusion)
 	for i, l := range m.Labels {
 		if slices.Contains(m.UntrainedLabels, l) {
@@ -90,7 +123,24 @@ func (c *InspectCmd) Run(_ context.Context, out *cli.Output) error {
 		n := m.Datasets[name]
 		line("dataset", "%s: %d patients, %d studies, %d images", name, n.Patients, n.Studies, n.Images)
 	}
+	switch card := x.Card; {
+	case card == nil:
+		line("card", "none beside the file")
+	case card.Current:
+		line("card", "%s", card.Text)
+	default:
+		line("card", "%s, of another file: its digest differs", card.Text)
+	}
 	line("licence", "%s", m.Licence)
 	line("intended use", "%s", m.IntendedUse)
 	return out.Result(x)
+}
+
+// operators lists how many nodes there are of each, the most frequent first.
+func operators(counts map[string]int) string {
+	ops := slices.SortedFunc(maps.Keys(counts), func(a, b string) int { return cmp.Or(counts[b]-counts[a], strings.Compare(a, b)) })
+	for i, op := range ops {
+		ops[i] = fmt.Sprintf("%d %s", counts[op], op)
+	}
+	return strings.Join(ops, ", ")
 }

@@ -72,7 +72,7 @@ func TestExport_NewestRunIsTheDefault(t *testing.T) {
 		}
 	}
 	text := result(t, &ExportCmd{Model: out}, false)
-	for _, want := range []string{out, run, "verified: the logits of 11 images", "sha256 "} {
+	for _, want := range []string{out, run, "verified: the logits of 11 images", "card ", "sha256 "} {
 		if !strings.Contains(text, want) {
 			t.Errorf("output lacks %q:\n%s", want, text)
 		}

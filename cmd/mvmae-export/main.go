@@ -4,8 +4,10 @@ package main
 import "github.com/mvmae/mvmae/cmd/internal/cli"
 
 type commands struct {
-	Export  ExportCmd  `cmd:"" default:"withargs" help:"Make a model file of a run (the default command)."`
-	Inspect InspectCmd `cmd:"" help:"Show what a model file says of itself."`
+	Export    ExportCmd    `cmd:"" default:"withargs" help:"Make a model file of a run (the default command)."`
+	FromTorch FromTorchCmd `cmd:"" help:"Make a model file of PyTorch weights."`
+	Inspect   InspectCmd   `cmd:"" help:"Show what a model file says of itself."`
+	Diff      DiffCmd      `cmd:"" help:"Show what two model files differ in."`
 }
 
 func main() {

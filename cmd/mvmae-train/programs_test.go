@@ -134,8 +134,39 @@ func TestDemo_EveryProgramAgrees(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	t.Run("PrecisionIsMeasuredOnThePack", func(t *testing.T) { exportHalf(t, dir) })
 	t.Run("ReadmeCommands", func(t *testing.T) { readmeCommands(t, filepath.Dir(dir)) })
 	t.Run("StopAndResume", func(t *testing.T) { stopAndResume(t, filepath.Join(dir, "pack")) })
+}
+
+// exportHalf exports a demo's probe in half precision, with attention, against its own pack; and then without one.
+func exportHalf(t *testing.T, dir string) {
+	file := filepath.Join(t.TempDir(), "half.onnx")
+	args := []string{"--run", filepath.Join(dir, "probe"), "--precision", "fp16", "--attention", "--json", file}
+	var summary struct {
+		Card  string
+		Check *model.PrecisionCheck `json:"precision_check"`
+	}
+	if err := json.Unmarshal(must(t, "mvmae-export", append([]string{"--force"}, args...)...), &summary); err != nil {
+		t.Fatal(err)
+	}
+	if c := summary.Check; c == nil || c.Studies < 20 || c.Patients >= c.Studies || c.LogitDifference > 0.1 {
+		t.Errorf("check %+v: want the validation and test studies of the pack", c)
+	}
+	if card, err := os.ReadFile(summary.Card); err != nil || !bytes.Contains(card, []byte("## AUROC by sex")) {
+		t.Errorf("card %s, error %v", card, err)
+	}
+	pack := filepath.Join(dir, "pack")
+	if err := os.Rename(pack, pack+".away"); err != nil {
+		t.Fatal(err)
+	}
+	defer os.Rename(pack+".away", pack)
+	cmd := program(t, "mvmae-export", args...)
+	err := cmd.Run()
+	if stderr := cmd.Stderr.(*bytes.Buffer).String(); exitCodeOf(err) != cli.ExitFailure || !strings.Contains(stderr, "hint: where is the pack of the run now? Name it with --data") {
+		t.Errorf("without the pack: %v\n%s", err, stderr)
+	}
+	must(t, "mvmae-export", append([]string{"--data", pack + ".away", "--force"}, args...)...)
 }
 
 // readmeCommands runs the README's commands in a folder that holds a demo, all but the server, which does not end.

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/mvmae/mvmae/cmd/internal/cli"
 	"github.com/mvmae/mvmae/internal/hint"
+	"github.com/mvmae/mvmae/model"
 	"github.com/mvmae/mvmae/train"
 	"github.com/mvmae/mvmae/train/data"
 	"github.com/mvmae/mvmae/train/eval"
@@ -48,6 +50,15 @@ func openDevices(out *cli.Output, kind string, n int) (*train.Device, error) {
 	return dev, nil
 }
 
+// runOrFile names what a run begins with: another run's folder, or a file of weights.
+type runOrFile string
+
+// Validate wants it to be there.
+func (p runOrFile) Validate() error {
+	_, err := os.Stat(string(p))
+	return err
+}
+
 // openPack opens a pack and says what is odd about it.
 func openPack(dir string, out *cli.Output) (*data.Pack, error) {
 	pack, err := data.Open(dir)
@@ -76,28 +87,34 @@ func newRunDir(out, kind string) string {
 	return filepath.Join("runs", kind+"-"+time.Now().UTC().Format("20060102-150405"))
 }
 
-// startRun makes the run folder of a pack.
-func startRun(dir, kind string, pack *data.Pack, packDir, init string, dev *train.Device, cfg train.Config) (*train.Run, error) {
+// startRun makes the run folder of a pack. The run begins with the network of init, a run folder or a file of weights, or with
+// random weights.
+func startRun(dir, kind string, pack *data.Pack, packDir, init string, encoder *model.EncoderFile, dev *train.Device, cfg train.Config) (*train.Run, error) {
 	abs, err := filepath.Abs(packDir)
 	if err != nil {
 		return nil, err
+	}
+	info := train.RunInfo{
+		Kind: kind, Data: abs, DataDigest: pack.Digest(), Preprocessing: pack.Recipe.String(), Device: dev.String(), PluginDigest: dev.PluginDigest, Encoder: encoder,
 	}
 	if init != "" {
 		if init, err = filepath.Abs(init); err != nil {
 			return nil, err
 		}
+		if err := info.BeginWith(init, cfg); err != nil {
+			return nil, err
+		}
 	}
-	return train.CreateRun(dir, train.RunInfo{
-		Kind: kind, Data: abs, DataDigest: pack.Digest(), Preprocessing: pack.Recipe.String(), Init: init, Device: dev.String(), PluginDigest: dev.PluginDigest,
-	}, cfg)
+	return train.CreateRun(dir, info, cfg)
 }
 
 // PretrainCmd trains encoder and decoder.
 type PretrainCmd struct {
-	Data   string `help:"Folder that pack wrote." required:"" type:"existingdir" placeholder:"DIR"`
-	Method string `help:"Method: mvmae, or independent, which is mvmae without the alignment loss (default: the recipe's)." enum:",mvmae,independent" default:""`
-	Preset string `help:"Size of the network: tiny, small, base or large (default: the recipe's)." enum:",tiny,small,base,large" default:""`
-	Out    string `help:"Run folder to make (default: a new one under runs/)." placeholder:"RUN"`
+	Data   string    `help:"Folder that pack wrote." required:"" type:"existingdir" placeholder:"DIR"`
+	Method string    `help:"Method: mvmae, or independent, which is mvmae without the alignment loss (default: the recipe's)." enum:",mvmae,independent" default:""`
+	Preset string    `help:"Size of the network: tiny, small, base or large (default: the recipe's)." enum:",tiny,small,base,large" default:"" xor:"size"`
+	Init   runOrFile `help:"Network to begin with, whose size it is: a run, or a .safetensors or .pth file (default: random weights)." placeholder:"RUN|FILE" xor:"size"`
+	Out    string    `help:"Run folder to make (default: a new one under runs/)." placeholder:"RUN"`
 	recipeFlags
 	devicesFlag
 }
@@ -117,7 +134,7 @@ func (c *PretrainCmd) Run(ctx context.Context, out *cli.Output) error {
 	if err != nil {
 		return err
 	}
-	run, err := startRun(newRunDir(c.Out, "pretrain"), "pretrain", pack, c.Data, "", dev, cfg)
+	run, err := startRun(newRunDir(c.Out, "pretrain"), "pretrain", pack, c.Data, string(c.Init), nil, dev, cfg)
 	if err != nil {
 		return err
 	}
@@ -168,9 +185,10 @@ func pretrain(ctx context.Context, out *cli.Output, dev *train.Device, run *trai
 
 // ProbeCmd trains a linear classifier on a frozen encoder.
 type ProbeCmd struct {
-	Data string `help:"Folder that pack wrote." required:"" type:"existingdir" placeholder:"DIR"`
-	Init string `help:"Pretraining run whose encoder to use (default: random weights, as a baseline)." type:"existingdir" placeholder:"RUN"`
-	Out  string `help:"Run folder to make (default: a new one under runs/)." placeholder:"RUN"`
+	Data string    `help:"Folder that pack wrote." required:"" type:"existingdir" placeholder:"DIR"`
+	Init runOrFile `help:"Pretraining run, or .safetensors or .pth file, whose encoder to use (default: random weights, as a baseline)." placeholder:"RUN|FILE" xor:"encoder"`
+	encoderFlags
+	Out string `help:"Run folder to make (default: a new one under runs/)." placeholder:"RUN"`
 	// Preset is for random weights only: a pretrained encoder has its own.
 	Preset string `help:"Size of the network without --init: tiny, small, base or large (default: the recipe's)." enum:",tiny,small,base,large" default:""`
 	recipeFlags
@@ -183,14 +201,21 @@ func (c *ProbeCmd) Run(ctx context.Context, out *cli.Output) error {
 	if err != nil {
 		return err
 	}
-	return classifier{"probe", c.Data, c.Init, c.Out, cfg, devicesFlag{c.deviceFlag, 1}}.start(ctx, out, probe)
+	if c.Encoder == "" {
+		return classifier{"probe", c.Data, string(c.Init), c.Out, cfg, devicesFlag{c.deviceFlag, 1}, nil}.start(ctx, out, probe)
+	}
+	e, err := openEncoder(c.Encoder, c.Device, c.Cache)
+	if err != nil {
+		return err
+	}
+	return classifier{"probe", c.Data, "", c.Out, cfg, devicesFlag{c.deviceFlag, 1}, &e.File}.start(ctx, out, probeWith(e))
 }
 
 // FinetuneCmd trains all weights of a classifier that begins with a pretrained encoder.
 type FinetuneCmd struct {
-	Data string `help:"Folder that pack wrote." required:"" type:"existingdir" placeholder:"DIR"`
-	Init string `help:"Pretraining run whose encoder to begin with." required:"" type:"existingdir" placeholder:"RUN"`
-	Out  string `help:"Run folder to make (default: a new one under runs/)." placeholder:"RUN"`
+	Data string    `help:"Folder that pack wrote." required:"" type:"existingdir" placeholder:"DIR"`
+	Init runOrFile `help:"Pretraining run, or .safetensors or .pth file, whose encoder to begin with." required:"" placeholder:"RUN|FILE"`
+	Out  string    `help:"Run folder to make (default: a new one under runs/)." placeholder:"RUN"`
 	recipeFlags
 	devicesFlag
 }
@@ -201,7 +226,7 @@ func (c *FinetuneCmd) Run(ctx context.Context, out *cli.Output) error {
 	if err != nil {
 		return err
 	}
-	return classifier{"finetune", c.Data, c.Init, c.Out, cfg, c.devicesFlag}.start(ctx, out, finetune)
+	return classifier{"finetune", c.Data, string(c.Init), c.Out, cfg, c.devicesFlag, nil}.start(ctx, out, finetune)
 }
 
 // SupervisedCmd is finetune from random weights: the baseline without pretraining.
@@ -219,7 +244,7 @@ func (c *SupervisedCmd) Run(ctx context.Context, out *cli.Output) error {
 	if err != nil {
 		return err
 	}
-	return classifier{"supervised", c.Data, "", c.Out, cfg, c.devicesFlag}.start(ctx, out, finetune)
+	return classifier{"supervised", c.Data, "", c.Out, cfg, c.devicesFlag, nil}.start(ctx, out, finetune)
 }
 
 // classifier is a run of probe, finetune or supervised that is about to start.
@@ -227,12 +252,13 @@ type classifier struct {
 	kind, data, init, out string
 	cfg                   train.Config
 	device                devicesFlag
+	encoder               *model.EncoderFile // of an ONNX file; nil for a network of this project
 }
 
 // start makes the run folder and trains. A pretrained encoder has its own size and method.
 func (c classifier) start(ctx context.Context, out *cli.Output,
 	fit func(context.Context, *cli.Output, *train.Device, *train.Run, *data.Pack) error) error {
-	if c.init != "" {
+	if info, err := os.Stat(c.init); err == nil && info.IsDir() {
 		from, err := train.OpenRun(c.init)
 		if err != nil {
 			return err
@@ -248,7 +274,7 @@ func (c classifier) start(ctx context.Context, out *cli.Output,
 	if err != nil {
 		return err
 	}
-	run, err := startRun(newRunDir(c.out, c.kind), c.kind, pack, c.data, c.init, dev, c.cfg)
+	run, err := startRun(newRunDir(c.out, c.kind), c.kind, pack, c.data, c.init, c.encoder, dev, c.cfg)
 	if err != nil {
 		return err
 	}
@@ -282,9 +308,16 @@ func leave(out *cli.Output, run *train.Run, rep eval.Report) error {
 }
 
 func probe(ctx context.Context, out *cli.Output, dev *train.Device, run *train.Run, pack *data.Pack) error {
+	return showProbe(out, run, func(report func(train.ProbeStatus)) (eval.Report, error) {
+		return train.Probe(ctx, dev, run, pack, report)
+	})
+}
+
+// showProbe shows how far a probe is.
+func showProbe(out *cli.Output, run *train.Run, fit func(report func(train.ProbeStatus)) (eval.Report, error)) error {
 	var progress *cli.Progress
 	stage, done := "", 0
-	rep, err := train.Probe(ctx, dev, run, pack, func(s train.ProbeStatus) {
+	rep, err := fit(func(s train.ProbeStatus) {
 		if s.Stage != stage {
 			if progress != nil {
 				progress.Done()
@@ -310,6 +343,7 @@ func probe(ctx context.Context, out *cli.Output, dev *train.Device, run *train.R
 // ResumeCmd goes on with a run that was stopped.
 type ResumeCmd struct {
 	Dir string `arg:"" name:"run" help:"Run folder." type:"existingdir"`
+	cacheFlag
 	devicesFlag
 }
 
@@ -334,7 +368,14 @@ func (c *ResumeCmd) Run(ctx context.Context, out *cli.Output) error {
 	}
 	switch run.Info.Kind {
 	case "probe":
-		return probe(ctx, out, dev, run, pack)
+		if run.Info.Encoder == nil {
+			return probe(ctx, out, dev, run, pack)
+		}
+		e, err := openEncoder(run.Info.Encoder.Path, c.Device, c.Cache)
+		if err != nil {
+			return err
+		}
+		return probeWith(e)(ctx, out, dev, run, pack)
 	case "finetune", "supervised":
 		return finetune(ctx, out, dev, run, pack)
 	}

@@ -168,6 +168,52 @@ func (TensorProto_DataType) EnumDescriptor() ([]byte, []int) {
 	return file_onnx_proto_rawDescGZIP(), []int{6, 0}
 }
 
+type TensorProto_DataLocation int32
+
+const (
+	TensorProto_DEFAULT  TensorProto_DataLocation = 0
+	TensorProto_EXTERNAL TensorProto_DataLocation = 1
+)
+
+// Enum value maps for TensorProto_DataLocation.
+var (
+	TensorProto_DataLocation_name = map[int32]string{
+		0: "DEFAULT",
+		1: "EXTERNAL",
+	}
+	TensorProto_DataLocation_value = map[string]int32{
+		"DEFAULT":  0,
+		"EXTERNAL": 1,
+	}
+)
+
+func (x TensorProto_DataLocation) Enum() *TensorProto_DataLocation {
+	p := new(TensorProto_DataLocation)
+	*p = x
+	return p
+}
+
+func (x TensorProto_DataLocation) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (TensorProto_DataLocation) Descriptor() protoreflect.EnumDescriptor {
+	return file_onnx_proto_enumTypes[2].Descriptor()
+}
+
+func (TensorProto_DataLocation) Type() protoreflect.EnumType {
+	return &file_onnx_proto_enumTypes[2]
+}
+
+func (x TensorProto_DataLocation) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use TensorProto_DataLocation.Descriptor instead.
+func (TensorProto_DataLocation) EnumDescriptor() ([]byte, []int) {
+	return file_onnx_proto_rawDescGZIP(), []int{6, 1}
+}
+
 // A model file.
 type ModelProto struct {
 	state           protoimpl.MessageState    `protogen:"open.v1"`
@@ -684,15 +730,17 @@ func (x *AttributeProto) GetType() AttributeProto_AttributeType {
 }
 
 type TensorProto struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Dims          []int64                `protobuf:"varint,1,rep,packed,name=dims,proto3" json:"dims,omitempty"`
-	DataType      int32                  `protobuf:"varint,2,opt,name=data_type,json=dataType,proto3" json:"data_type,omitempty"`
-	FloatData     []float32              `protobuf:"fixed32,4,rep,packed,name=float_data,json=floatData,proto3" json:"float_data,omitempty"`
-	Int32Data     []int32                `protobuf:"varint,5,rep,packed,name=int32_data,json=int32Data,proto3" json:"int32_data,omitempty"`
-	Int64Data     []int64                `protobuf:"varint,7,rep,packed,name=int64_data,json=int64Data,proto3" json:"int64_data,omitempty"`
-	Name          string                 `protobuf:"bytes,8,opt,name=name,proto3" json:"name,omitempty"`
-	RawData       []byte                 `protobuf:"bytes,9,opt,name=raw_data,json=rawData,proto3" json:"raw_data,omitempty"` // little-endian
-	DocString     string                 `protobuf:"bytes,12,opt,name=doc_string,json=docString,proto3" json:"doc_string,omitempty"`
+	state         protoimpl.MessageState    `protogen:"open.v1"`
+	Dims          []int64                   `protobuf:"varint,1,rep,packed,name=dims,proto3" json:"dims,omitempty"`
+	DataType      int32                     `protobuf:"varint,2,opt,name=data_type,json=dataType,proto3" json:"data_type,omitempty"`
+	FloatData     []float32                 `protobuf:"fixed32,4,rep,packed,name=float_data,json=floatData,proto3" json:"float_data,omitempty"`
+	Int32Data     []int32                   `protobuf:"varint,5,rep,packed,name=int32_data,json=int32Data,proto3" json:"int32_data,omitempty"`
+	Int64Data     []int64                   `protobuf:"varint,7,rep,packed,name=int64_data,json=int64Data,proto3" json:"int64_data,omitempty"`
+	Name          string                    `protobuf:"bytes,8,opt,name=name,proto3" json:"name,omitempty"`
+	RawData       []byte                    `protobuf:"bytes,9,opt,name=raw_data,json=rawData,proto3" json:"raw_data,omitempty"` // little-endian
+	DocString     string                    `protobuf:"bytes,12,opt,name=doc_string,json=docString,proto3" json:"doc_string,omitempty"`
+	ExternalData  []*StringStringEntryProto `protobuf:"bytes,13,rep,name=external_data,json=externalData,proto3" json:"external_data,omitempty"`
+	DataLocation  TensorProto_DataLocation  `protobuf:"varint,14,opt,name=data_location,json=dataLocation,proto3,enum=mvmae.onnx.TensorProto_DataLocation" json:"data_location,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -781,6 +829,20 @@ func (x *TensorProto) GetDocString() string {
 		return x.DocString
 	}
 	return ""
+}
+
+func (x *TensorProto) GetExternalData() []*StringStringEntryProto {
+	if x != nil {
+		return x.ExternalData
+	}
+	return nil
+}
+
+func (x *TensorProto) GetDataLocation() TensorProto_DataLocation {
+	if x != nil {
+		return x.DataLocation
+	}
+	return TensorProto_DEFAULT
 }
 
 type ValueInfoProto struct {
@@ -1160,7 +1222,7 @@ const file_onnx_proto_rawDesc = "" +
 	"\aSTRINGS\x10\bB\x04\n" +
 	"\x02_fB\x04\n" +
 	"\x02_iB\x04\n" +
-	"\x02_s\"\x81\x03\n" +
+	"\x02_s\"\xc0\x04\n" +
 	"\vTensorProto\x12\x12\n" +
 	"\x04dims\x18\x01 \x03(\x03R\x04dims\x12\x1b\n" +
 	"\tdata_type\x18\x02 \x01(\x05R\bdataType\x12\x1d\n" +
@@ -1173,7 +1235,9 @@ const file_onnx_proto_rawDesc = "" +
 	"\x04name\x18\b \x01(\tR\x04name\x12\x19\n" +
 	"\braw_data\x18\t \x01(\fR\arawData\x12\x1d\n" +
 	"\n" +
-	"doc_string\x18\f \x01(\tR\tdocString\"\x95\x01\n" +
+	"doc_string\x18\f \x01(\tR\tdocString\x12G\n" +
+	"\rexternal_data\x18\r \x03(\v2\".mvmae.onnx.StringStringEntryProtoR\fexternalData\x12I\n" +
+	"\rdata_location\x18\x0e \x01(\x0e2$.mvmae.onnx.TensorProto.DataLocationR\fdataLocation\"\x95\x01\n" +
 	"\bDataType\x12\r\n" +
 	"\tUNDEFINED\x10\x00\x12\t\n" +
 	"\x05FLOAT\x10\x01\x12\t\n" +
@@ -1190,7 +1254,10 @@ const file_onnx_proto_rawDesc = "" +
 	"\aFLOAT16\x10\n" +
 	"\x12\n" +
 	"\n" +
-	"\x06DOUBLE\x10\v\"n\n" +
+	"\x06DOUBLE\x10\v\")\n" +
+	"\fDataLocation\x12\v\n" +
+	"\aDEFAULT\x10\x00\x12\f\n" +
+	"\bEXTERNAL\x10\x01\"n\n" +
 	"\x0eValueInfoProto\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12)\n" +
 	"\x04type\x18\x02 \x01(\v2\x15.mvmae.onnx.TypeProtoR\x04type\x12\x1d\n" +
@@ -1222,46 +1289,49 @@ func file_onnx_proto_rawDescGZIP() []byte {
 	return file_onnx_proto_rawDescData
 }
 
-var file_onnx_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_onnx_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
 var file_onnx_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_onnx_proto_goTypes = []any{
 	(AttributeProto_AttributeType)(0),  // 0: mvmae.onnx.AttributeProto.AttributeType
 	(TensorProto_DataType)(0),          // 1: mvmae.onnx.TensorProto.DataType
-	(*ModelProto)(nil),                 // 2: mvmae.onnx.ModelProto
-	(*OperatorSetIdProto)(nil),         // 3: mvmae.onnx.OperatorSetIdProto
-	(*StringStringEntryProto)(nil),     // 4: mvmae.onnx.StringStringEntryProto
-	(*GraphProto)(nil),                 // 5: mvmae.onnx.GraphProto
-	(*NodeProto)(nil),                  // 6: mvmae.onnx.NodeProto
-	(*AttributeProto)(nil),             // 7: mvmae.onnx.AttributeProto
-	(*TensorProto)(nil),                // 8: mvmae.onnx.TensorProto
-	(*ValueInfoProto)(nil),             // 9: mvmae.onnx.ValueInfoProto
-	(*TypeProto)(nil),                  // 10: mvmae.onnx.TypeProto
-	(*TensorShapeProto)(nil),           // 11: mvmae.onnx.TensorShapeProto
-	(*TypeProto_Tensor)(nil),           // 12: mvmae.onnx.TypeProto.Tensor
-	(*TensorShapeProto_Dimension)(nil), // 13: mvmae.onnx.TensorShapeProto.Dimension
+	(TensorProto_DataLocation)(0),      // 2: mvmae.onnx.TensorProto.DataLocation
+	(*ModelProto)(nil),                 // 3: mvmae.onnx.ModelProto
+	(*OperatorSetIdProto)(nil),         // 4: mvmae.onnx.OperatorSetIdProto
+	(*StringStringEntryProto)(nil),     // 5: mvmae.onnx.StringStringEntryProto
+	(*GraphProto)(nil),                 // 6: mvmae.onnx.GraphProto
+	(*NodeProto)(nil),                  // 7: mvmae.onnx.NodeProto
+	(*AttributeProto)(nil),             // 8: mvmae.onnx.AttributeProto
+	(*TensorProto)(nil),                // 9: mvmae.onnx.TensorProto
+	(*ValueInfoProto)(nil),             // 10: mvmae.onnx.ValueInfoProto
+	(*TypeProto)(nil),                  // 11: mvmae.onnx.TypeProto
+	(*TensorShapeProto)(nil),           // 12: mvmae.onnx.TensorShapeProto
+	(*TypeProto_Tensor)(nil),           // 13: mvmae.onnx.TypeProto.Tensor
+	(*TensorShapeProto_Dimension)(nil), // 14: mvmae.onnx.TensorShapeProto.Dimension
 }
 var file_onnx_proto_depIdxs = []int32{
-	5,  // 0: mvmae.onnx.ModelProto.graph:type_name -> mvmae.onnx.GraphProto
-	3,  // 1: mvmae.onnx.ModelProto.opset_import:type_name -> mvmae.onnx.OperatorSetIdProto
-	4,  // 2: mvmae.onnx.ModelProto.metadata_props:type_name -> mvmae.onnx.StringStringEntryProto
-	6,  // 3: mvmae.onnx.GraphProto.node:type_name -> mvmae.onnx.NodeProto
-	8,  // 4: mvmae.onnx.GraphProto.initializer:type_name -> mvmae.onnx.TensorProto
-	9,  // 5: mvmae.onnx.GraphProto.input:type_name -> mvmae.onnx.ValueInfoProto
-	9,  // 6: mvmae.onnx.GraphProto.output:type_name -> mvmae.onnx.ValueInfoProto
-	9,  // 7: mvmae.onnx.GraphProto.value_info:type_name -> mvmae.onnx.ValueInfoProto
-	7,  // 8: mvmae.onnx.NodeProto.attribute:type_name -> mvmae.onnx.AttributeProto
-	8,  // 9: mvmae.onnx.AttributeProto.t:type_name -> mvmae.onnx.TensorProto
-	5,  // 10: mvmae.onnx.AttributeProto.g:type_name -> mvmae.onnx.GraphProto
+	6,  // 0: mvmae.onnx.ModelProto.graph:type_name -> mvmae.onnx.GraphProto
+	4,  // 1: mvmae.onnx.ModelProto.opset_import:type_name -> mvmae.onnx.OperatorSetIdProto
+	5,  // 2: mvmae.onnx.ModelProto.metadata_props:type_name -> mvmae.onnx.StringStringEntryProto
+	7,  // 3: mvmae.onnx.GraphProto.node:type_name -> mvmae.onnx.NodeProto
+	9,  // 4: mvmae.onnx.GraphProto.initializer:type_name -> mvmae.onnx.TensorProto
+	10, // 5: mvmae.onnx.GraphProto.input:type_name -> mvmae.onnx.ValueInfoProto
+	10, // 6: mvmae.onnx.GraphProto.output:type_name -> mvmae.onnx.ValueInfoProto
+	10, // 7: mvmae.onnx.GraphProto.value_info:type_name -> mvmae.onnx.ValueInfoProto
+	8,  // 8: mvmae.onnx.NodeProto.attribute:type_name -> mvmae.onnx.AttributeProto
+	9,  // 9: mvmae.onnx.AttributeProto.t:type_name -> mvmae.onnx.TensorProto
+	6,  // 10: mvmae.onnx.AttributeProto.g:type_name -> mvmae.onnx.GraphProto
 	0,  // 11: mvmae.onnx.AttributeProto.type:type_name -> mvmae.onnx.AttributeProto.AttributeType
-	10, // 12: mvmae.onnx.ValueInfoProto.type:type_name -> mvmae.onnx.TypeProto
-	12, // 13: mvmae.onnx.TypeProto.tensor_type:type_name -> mvmae.onnx.TypeProto.Tensor
-	13, // 14: mvmae.onnx.TensorShapeProto.dim:type_name -> mvmae.onnx.TensorShapeProto.Dimension
-	11, // 15: mvmae.onnx.TypeProto.Tensor.shape:type_name -> mvmae.onnx.TensorShapeProto
-	16, // [16:16] is the sub-list for method output_type
-	16, // [16:16] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	5,  // 12: mvmae.onnx.TensorProto.external_data:type_name -> mvmae.onnx.StringStringEntryProto
+	2,  // 13: mvmae.onnx.TensorProto.data_location:type_name -> mvmae.onnx.TensorProto.DataLocation
+	11, // 14: mvmae.onnx.ValueInfoProto.type:type_name -> mvmae.onnx.TypeProto
+	13, // 15: mvmae.onnx.TypeProto.tensor_type:type_name -> mvmae.onnx.TypeProto.Tensor
+	14, // 16: mvmae.onnx.TensorShapeProto.dim:type_name -> mvmae.onnx.TensorShapeProto.Dimension
+	12, // 17: mvmae.onnx.TypeProto.Tensor.shape:type_name -> mvmae.onnx.TensorShapeProto
+	18, // [18:18] is the sub-list for method output_type
+	18, // [18:18] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_onnx_proto_init() }
@@ -1282,7 +1352,7 @@ func file_onnx_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_onnx_proto_rawDesc), len(file_onnx_proto_rawDesc)),
-			NumEnums:      2,
+			NumEnums:      3,
 			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   0,

@@ -167,7 +167,7 @@ func TestParseCalibration_RefusesWhatItDoesNotKnow(t *testing.T) {
 	for doc, want := range map[string]string{
 		`{"kind":"none"}`:                       "",
 		`{"kind":"none","note":"fitted later"}`: "",
-		`{"kind":"temperature","t":[1]}`:        `unknown calibration "temperature"`,
+		`{"kind":"isotonic","t":[1]}`:           `unknown calibration "isotonic"`,
 		`{}`:                                    `unknown calibration ""`,
 		`null`:                                  `unknown calibration ""`,
 		`"none"`:                                "calibration: json:",

@@ -94,12 +94,12 @@ func (t *Table) Patients() int { return len(t.patients) }
 // Label returns the tally of one label over the studies that know it.
 func (t *Table) Label(l int) Tally { return t.columns[l].tally }
 
-// TuneThresholds returns each label's threshold of best F1 (Tally.BestF1). A label without a positive study keeps
-// DefaultThreshold, and tuned is false there. Tune on validation; report on test.
-func (t *Table) TuneThresholds() (thresholds Thresholds, tuned [model.NumLabels]bool) {
+// TuneThresholds returns each label's threshold by a rule. A label without a positive study keeps DefaultThreshold, and
+// tuned is false there. Tune on validation; report on test.
+func (t *Table) TuneThresholds(rule ThresholdRule) (thresholds Thresholds, tuned [model.NumLabels]bool) {
 	for l := range t.columns {
 		thresholds[l] = DefaultThreshold
-		if best, _ := t.Label(l).BestF1(); !math.IsNaN(best) {
+		if best := rule.threshold(t.Label(l)); !math.IsNaN(best) {
 			thresholds[l], tuned[l] = best, true
 		}
 	}

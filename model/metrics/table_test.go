@@ -126,7 +126,7 @@ func TestTableTuneThresholds_UntunableKeepsTheDefault(t *testing.T) {
 		rows[i].Labels[2], rows[i].Labels[7] = model.Negative, model.Absent
 	}
 	table := mustTable(t, rows)
-	thresholds, tuned := table.TuneThresholds()
+	thresholds, tuned := table.TuneThresholds(metrics.MaxF1)
 	sheet := table.Measure(thresholds)
 	for l := range thresholds {
 		best, f1 := table.Label(l).BestF1()

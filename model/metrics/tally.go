@@ -149,17 +149,22 @@ func (t Tally) BestF1() (threshold, best float64) {
 			cut, best = g, f
 		}
 	}
+	return t.between(cut), best
+}
+
+// between returns a threshold that calls the scores up to the cut-th and none below.
+func (t Tally) between(cut int) float64 {
 	above, below := t.scores[cut], 0.0
 	if cut+1 < len(t.scores) {
 		below = t.scores[cut+1]
 	}
 	middle := (above + below) / 2
-	for _, threshold = range []float64{math.Round(middle*1e4) / 1e4, middle} {
+	for _, threshold := range []float64{math.Round(middle*1e4) / 1e4, middle} {
 		if below < threshold && threshold <= above {
-			return threshold, best
+			return threshold
 		}
 	}
-	return above, best
+	return above
 }
 
 // Brier is the mean of (score - truth)^2, undefined without studies.
@@ -176,8 +181,9 @@ func (t Tally) Brier() float64 {
 
 // Bin is one bin of a reliability diagram.
 type Bin struct {
-	Studies, Positives int
-	ScoreSum           float64
+	Studies   int     `json:"studies"`
+	Positives int     `json:"positives"`
+	ScoreSum  float64 `json:"score_sum"`
 }
 
 // Bins divide studies by score: bin i holds the scores from i/15 up to (i+1)/15, and 1 is in the last. Bins of several

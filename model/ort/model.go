@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 
@@ -32,11 +33,13 @@ type Model struct {
 	session *onnx.DynamicAdvancedSession
 }
 
-// The tensors of a model file, in the order of every call below.
+// The tensors of a model file, in the order of every call below. A file may have the output attention besides.
 var (
 	inputNames  = []string{"image", "view"}
 	outputNames = []string{"logits", "probability", "embedding"}
 )
+
+const attentionName = "attention"
 
 // ErrClosed is the error of a Run after Close.
 var ErrClosed = errors.New("model is closed")
@@ -54,7 +57,8 @@ func Open(path string, opts Options) (*Model, error) {
 	return OpenBytes(path, data, opts)
 }
 
-// OpenBytes makes the content of a model file ready to run. The name is for errors; data is not kept.
+// OpenBytes makes the content of a model file ready to run. The name is for errors, and its folder is where a large model's
+// file of weights lies; data is not kept.
 func OpenBytes(name string, data []byte, opts Options) (*Model, error) {
 	library, err := initialise()
 	if err != nil {
@@ -62,7 +66,21 @@ func OpenBytes(name string, data []byte, opts Options) (*Model, error) {
 	}
 	digest := sha256.Sum256(data)
 	m := &Model{sha256: hex.EncodeToString(digest[:])}
-	m.session, m.device, err = newSession(library, data, opts)
+	if m.metadata, err = readMetadata(data); err != nil {
+		return nil, fmt.Errorf("model %s: %w", name, err)
+	}
+	if m.metadata.Part != "" {
+		return nil, hint.Wrap(fmt.Errorf("model %s: it is the %s of a classifier alone", name, m.metadata.Part), `"mvmae-export" without --part makes the whole`)
+	}
+	folder := filepath.Dir(name)
+	if err := checkWeights(folder, m.metadata.Weights); err != nil {
+		return nil, fmt.Errorf("model %s: %w", name, err)
+	}
+	outputs := outputNames
+	if m.metadata.Attention {
+		outputs = append(outputs[:len(outputs):len(outputs)], attentionName)
+	}
+	m.session, m.device, err = newSession(library, folder, data, outputs, opts)
 	if err != nil {
 		return nil, fmt.Errorf("model %s: %w", name, err)
 	}
@@ -74,10 +92,7 @@ func OpenBytes(name string, data []byte, opts Options) (*Model, error) {
 }
 
 // newSession makes a session on the device asked for and says which that is.
-func newSession(library string, data []byte, opts Options) (*onnx.DynamicAdvancedSession, string, error) {
-	if len(data) == 0 {
-		return nil, "", unloadable(errors.New("it is empty"))
-	}
+func newSession(library, folder string, data []byte, outputs []string, opts Options) (*onnx.DynamicAdvancedSession, string, error) {
 	options, err := onnx.NewSessionOptions()
 	if err != nil {
 		return nil, "", err
@@ -92,18 +107,19 @@ func newSession(library string, data []byte, opts Options) (*onnx.DynamicAdvance
 		options.SetExecutionMode(onnx.ExecutionModeSequential),
 		options.SetIntraOpNumThreads(max(opts.Threads, 1)),
 		options.SetInterOpNumThreads(1),
+		options.AddSessionConfigEntry("session.model_external_initializers_file_folder_path", folder),
 	)
 	if err != nil {
 		return nil, "", err
 	}
-	session, err := onnx.NewDynamicAdvancedSessionWithONNXData(data, inputNames, outputNames, options)
+	session, err := onnx.NewDynamicAdvancedSessionWithONNXData(data, inputNames, outputs, options)
 	switch {
 	case err == nil:
 		return session, device, nil
 	case device == CUDA && strings.Contains(err.Error(), "CUDA"): // a library that loads but finds no usable GPU
 		if opts.Device == Auto {
 			opts.Device = CPU
-			return newSession(library, data, opts)
+			return newSession(library, folder, data, outputs, opts)
 		}
 		return nil, "", hint.Wrap(&DeviceError{CUDA, err}, "%s", cudaCure)
 	}
@@ -128,34 +144,13 @@ func plain(err error) error {
 
 const anew = "make the file anew with mvmae-export of this version"
 
-// check reads the metadata and runs the graph once, which warms it up and shows whether its inputs and outputs are those
-// that the metadata promise.
+// check runs the graph once, which warms it up and shows whether its inputs and outputs are those that the metadata promise.
 func (m *Model) check() error {
-	doc, found, err := m.lookup(model.MetadataKey)
-	if err != nil {
-		return fmt.Errorf("read metadata: %w", err)
-	}
-	if !found {
-		return hint.Wrap(fmt.Errorf("an ONNX file without the metadata %q of MVMAE", model.MetadataKey),
-			"only files made by mvmae-export say how their input is prepared and what their outputs mean")
-	}
-	if m.metadata, err = model.ParseMetadata([]byte(doc)); err != nil {
-		return hint.Wrap(err, anew)
-	}
 	s := m.metadata.Spec
 	if _, err := m.Run(context.Background(), make([]float32, s.ImageSize*s.ImageSize), []int64{0}); err != nil {
 		return hint.Wrap(fmt.Errorf("its graph is not what its metadata say: %w", err), anew)
 	}
 	return nil
-}
-
-func (m *Model) lookup(key string) (value string, found bool, err error) {
-	metadata, err := m.session.GetModelMetadata()
-	if err != nil {
-		return "", false, err
-	}
-	defer metadata.Destroy()
-	return metadata.LookupCustomMetadataMap(key)
 }
 
 // Metadata returns what the file says of itself.

@@ -17,6 +17,7 @@ type Output struct {
 	Logits      [][model.NumLabels]float32 // [n]
 	Probability [][model.NumLabels]float32 // [n], the logistic function of Logits, before fusion and calibration
 	Embedding   [][]float32                // [n][D]
+	Attention   [][]float32                // [n][g*g], g patches on a side; nil if the file has none: see model.EmbedAttention
 }
 
 // Run classifies n images [n*S*S], as cxr.Input makes them, with one view code each (model.NumViews of them). It stops
@@ -43,13 +44,20 @@ func (m *Model) Run(ctx context.Context, images []float32, views []int64) (*Outp
 	logits := addTensor(&out, make([]float32, n*s.NumClasses), n, s.NumClasses)
 	probability := addTensor(&out, make([]float32, n*s.NumClasses), n, s.NumClasses)
 	embedding := addTensor(&out, make([]float32, n*s.Width), n, s.Width)
+	var attention []float32
+	if m.metadata.Attention {
+		attention = addTensor(&out, make([]float32, n*s.NumPatches()), n, s.Grid(), s.Grid())
+	}
 	if err := errors.Join(in.err, out.err); err != nil {
 		return nil, err
 	}
 	if err := m.run(ctx, in.values, out.values); err != nil {
 		return nil, err
 	}
-	return &Output{Logits: labelRows(logits, n), Probability: labelRows(probability, n), Embedding: slices.Collect(slices.Chunk(embedding, s.Width))}, nil
+	return &Output{
+		Logits: labelRows(logits, n), Probability: labelRows(probability, n), Embedding: slices.Collect(slices.Chunk(embedding, s.Width)),
+		Attention: slices.Collect(slices.Chunk(attention, s.NumPatches())),
+	}, nil
 }
 
 // run runs the session and gives up when ctx ends.

@@ -300,6 +300,7 @@ func readHeader(opt IndexOptions, file imageFile) (img Image, err error) {
 	}
 	img = Image{
 		PatientID: parsed.String(tag.PatientID), StudyID: parsed.String(tag.StudyInstanceUID), ImageID: parsed.String(tag.SOPInstanceUID),
+		Patient: NewPatient(parsed.String(tag.PatientSex), parseAge(parsed.String(tag.PatientAge))),
 	}
 	img.View, img.Evidence, err = cxr.Examine(parsed)
 	return img, err

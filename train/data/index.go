@@ -19,7 +19,7 @@ import (
 )
 
 // IndexFormat is the version of the index this program writes and the newest it reads.
-const IndexFormat = 1
+const IndexFormat = 2
 
 // Image is one row of an index: one picture of one study.
 type Image struct {
@@ -33,6 +33,7 @@ type Image struct {
 	Evidence  cxr.Evidence // how the view is known
 	Split     Split
 	Labels    model.LabelSet // of the study: the same for all its images
+	Patient   Patient        // at the time of the study
 }
 
 // Index is a table of images with where they lie.
@@ -55,6 +56,8 @@ type row struct {
 	View      string `parquet:"view,dict"`
 	Evidence  string `parquet:"evidence,dict"`
 	Split     string `parquet:"split,dict"`
+	Sex       string `parquet:"patient_sex,dict"`
+	Age       int32  `parquet:"patient_age"`
 
 	Atelectasis               int8 `parquet:"label_atelectasis"`
 	Cardiomegaly              int8 `parquet:"label_cardiomegaly"`
@@ -86,6 +89,7 @@ func rowOf(img Image) row {
 	r := row{
 		Dataset: img.Dataset, PatientID: img.PatientID, StudyID: img.StudyID, ImageID: img.ImageID, Path: img.Path,
 		Bytes: img.Bytes, View: img.View.String(), Evidence: string(img.Evidence), Split: img.Split.String(),
+		Sex: img.Patient.Sex, Age: int32(img.Patient.Age),
 	}
 	for i, column := range r.labels() {
 		*column = int8(img.Labels[i])
@@ -96,7 +100,10 @@ func rowOf(img Image) row {
 func (r *row) image() (Image, error) {
 	img := Image{
 		Dataset: r.Dataset, PatientID: r.PatientID, StudyID: r.StudyID, ImageID: r.ImageID, Path: r.Path,
-		Bytes: r.Bytes, Evidence: cxr.Evidence(r.Evidence),
+		Bytes: r.Bytes, Evidence: cxr.Evidence(r.Evidence), Patient: Patient{Sex: r.Sex, Age: int(r.Age)},
+	}
+	if img.Patient != NewPatient(r.Sex, int(r.Age)) {
+		return Image{}, fmt.Errorf("patient_sex is %q and patient_age %d: want F, M or nothing and 0 to %d", r.Sex, r.Age, MaxAge)
 	}
 	switch r.View {
 	case cxr.Frontal.String():

@@ -173,6 +173,7 @@ func nihImage(t *table, dataset, name string, remarks *Remarks) Image {
 	img := Image{
 		Dataset: dataset, PatientID: t.get("Patient ID"), ImageID: name, StudyID: strings.TrimSuffix(name, path.Ext(name)),
 		Evidence: cxr.EvidenceNone, Labels: model.AbsentLabels(),
+		Patient: NewPatient(t.get("Patient Gender"), parseAge(t.get("Patient Age"))),
 	}
 	view := t.get("View Position")
 	if img.View = cxr.ViewFromTable(view); img.View != cxr.Unknown {

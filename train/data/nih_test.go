@@ -47,7 +47,7 @@ func TestIndexNIH_GoldenTable(t *testing.T) {
 			t.Fatal(err)
 		}
 		return Image{Dataset: "nih", PatientID: patient, StudyID: id, ImageID: id + ".png", Path: "images/" + id + ".png",
-			Bytes: info.Size(), View: cxr.Frontal, Evidence: cxr.EvidenceTable, Split: split, Labels: nihLabelSet(positive...)}
+			Bytes: info.Size(), View: cxr.Frontal, Evidence: cxr.EvidenceTable, Split: split, Labels: nihLabelSet(positive...), Patient: Patient{"M", 58}}
 	}
 	want := []Image{
 		row("00000001_000", "1", Train, "No Finding"),

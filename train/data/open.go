@@ -33,6 +33,7 @@ type Study struct {
 	Split   Split
 	Labels  model.LabelSet
 	Images  []int // into Pack.Images
+	Person  Patient
 }
 
 // Open maps the pack in dir into memory, read only, and checks all but the pixels: versions, sizes, the index's digest,
@@ -118,6 +119,7 @@ func studiesOf(images []Image) []Study {
 			at[k] = s
 			studies = append(studies, Study{
 				Dataset: img.Dataset, Patient: img.PatientID, ID: img.StudyID, Split: img.Split, Labels: img.Labels,
+				Person: img.Patient,
 			})
 		}
 		studies[s].Images = append(studies[s].Images, i)

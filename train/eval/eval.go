@@ -16,6 +16,14 @@ type Prediction struct {
 	Patient, Study string
 	Views          []ViewPrediction
 	Labels         model.LabelSet
+	Person         Person
+}
+
+// Person is what a study is grouped by in a report, beside its views.
+type Person struct {
+	Dataset string
+	Sex     string // F or M; empty where unknown
+	Age     int    // years; 0 where unknown
 }
 
 // ViewPrediction is what a model says of one view.
@@ -35,6 +43,12 @@ type Options struct {
 	Thresholds *metrics.Thresholds
 	// Calibration corrects the fused probabilities, as the server does; the zero value leaves them.
 	Calibration fuse.Calibration
+	// Calibrate is the kind of calibration to fit on the validation studies instead; "" fits none.
+	Calibrate string
+	// Tune is how thresholds are tuned, on calibrated probabilities.
+	Tune metrics.ThresholdRule
+	// Untrained are labels to leave as they are: what the model says of them means nothing.
+	Untrained []string
 }
 
 // Evaluate reports on the test studies, at the model's thresholds or at those tuned on the validation studies. Errors name rows by number, not by
@@ -45,6 +59,16 @@ func Evaluate(val, test []Prediction, opts Options) (Report, error) {
 	}
 	if opts.Replicates < 0 {
 		return Report{}, fmt.Errorf("evaluate: %d bootstrap replicates: want 0 or more", opts.Replicates)
+	}
+	plain := opts
+	var calibration *CalibrationReport
+	if opts.Calibrate != "" {
+		fitted, untouched, err := calibrate(val, opts)
+		if err != nil {
+			return Report{}, fmt.Errorf("evaluate: validation: %w", err)
+		}
+		opts.Calibration = fitted
+		calibration = &CalibrationReport{Calibration: fitted, Untouched: untouched}
 	}
 	var valTable *metrics.Table
 	if opts.Thresholds == nil {
@@ -64,7 +88,30 @@ func Evaluate(val, test []Prediction, opts Options) (Report, error) {
 	if err != nil {
 		return Report{}, fmt.Errorf("evaluate: test: %w", err)
 	}
-	return newReport(valTable, testTable, byViews, opts), nil
+	byGroup, err := breakDown(test, opts)
+	if err != nil {
+		return Report{}, fmt.Errorf("evaluate: test: %w", err)
+	}
+	report := newReport(valTable, testTable, byViews, opts)
+	report.ByGroup = byGroup
+	if calibration != nil {
+		before, _, err := fuseAll(test, plain)
+		if err != nil {
+			return Report{}, fmt.Errorf("evaluate: test: %w", err)
+		}
+		if err := calibration.compare(before, testTable, opts); err != nil {
+			return Report{}, fmt.Errorf("evaluate: test: %w", err)
+		}
+		report.Calibration = calibration
+		if opts.Thresholds == nil { // models are chosen by their own order of studies, not by that of the calibration
+			own, _, err := fuseAll(val, plain)
+			if err != nil {
+				return Report{}, fmt.Errorf("evaluate: validation: %w", err)
+			}
+			report.Validation.MacroAUROC = metrics.Value(own.Measure(metrics.Thresholds{})[metrics.Macro][metrics.AUROC])
+		}
+	}
+	return report, nil
 }
 
 // checkLeakage refuses patients and studies that are on both sides.

@@ -17,6 +17,10 @@ type Report struct {
 	Macro         MacroReport   `json:"macro"`
 	Labels        []LabelReport `json:"labels"` // in the order of model.Labels
 	ByViews       []ViewsReport `json:"by_views"`
+	ByGroup       []GroupReport `json:"by_group"` // label by label, of each sex, age, composition of views and data set
+	// Calibration is what was fitted on validation; nil where the model's own was taken.
+	Calibration   *CalibrationReport `json:"calibration,omitempty"`
+	ThresholdRule string             `json:"threshold_rule,omitempty"` // of the thresholds tuned on validation
 }
 
 // Bootstrap says how the intervals were made.
@@ -77,6 +81,24 @@ type ViewsReport struct {
 	Labels     int              `json:"labels_with_auroc"`
 }
 
+// GroupReport is the part of the studies that have something in common.
+type GroupReport struct {
+	By    string `json:"by"`    // "sex", "age", "views", "dataset"
+	Group string `json:"group"` // "F", "60-79", "frontal only", "nih"; "unknown"
+	Split
+	MacroAUROC metrics.Estimate `json:"macro_auroc"`
+	Labels     []GroupLabel     `json:"labels"` // in the order of model.Labels
+}
+
+// GroupLabel is one label in a group.
+type GroupLabel struct {
+	Label     string           `json:"label"`
+	Studies   int              `json:"studies"` // that know the label
+	Positives int              `json:"positives"`
+	AUROC     metrics.Estimate `json:"auroc"`
+	Brier     metrics.Estimate `json:"brier"`
+}
+
 func newReport(val, test *metrics.Table, byViews []ViewsReport, opts Options) Report {
 	var thresholds metrics.Thresholds
 	var tuned [model.NumLabels]bool
@@ -84,7 +106,7 @@ func newReport(val, test *metrics.Table, byViews []ViewsReport, opts Options) Re
 	if opts.Thresholds != nil {
 		thresholds = *opts.Thresholds
 	} else {
-		thresholds, tuned = val.TuneThresholds()
+		thresholds, tuned = val.TuneThresholds(opts.Tune)
 		validation = Validation{Split: splitOf(val), MacroAUROC: metrics.Value(val.Measure(thresholds)[metrics.Macro][metrics.AUROC])}
 	}
 	estimates := test.Bootstrap(thresholds, metrics.Resampling{Replicates: opts.Replicates, Seed: opts.Seed})
@@ -99,6 +121,9 @@ func newReport(val, test *metrics.Table, byViews []ViewsReport, opts Options) Re
 			F1TunedLabelsWithPositives: macro[metrics.TunedF1LabelsWithPositives],
 		},
 		ByViews: byViews,
+	}
+	if opts.Thresholds == nil {
+		r.ThresholdRule = opts.Tune.String()
 	}
 	if opts.OneView {
 		r.ViewsPerStudy = "one"

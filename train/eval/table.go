@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/mvmae/mvmae/model/fuse"
 	"github.com/mvmae/mvmae/model/metrics"
 )
 
@@ -42,6 +43,9 @@ func (r Report) Table() string {
 		b.WriteString("* no positive in validation: the threshold is not tuned\n")
 	}
 	r.writeMacro(&b)
+	if c := r.Calibration; c != nil && c.Kind != fuse.NoCalibration {
+		fmt.Fprintf(&b, "\nCalibrated (%s, fitted on validation): macro ECE %v before, %v after, change %v\n", c.Kind, c.ECE.Before.Value, c.ECE.After.Value, c.ECE.Change)
+	}
 	r.writeViews(&b)
 	return b.String()
 }
