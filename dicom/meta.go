@@ -64,13 +64,22 @@ func identify(elems []Element) (m Meta, err error) {
 		case e.Tag.Group <= 2:
 			return m, fmt.Errorf("element %s: groups 0 and 2 are not the caller's", e.Tag)
 		case e.Tag == tag.SOPClassUID:
-			m.SOPClassUID, _ = e.Value.(string)
+			m.SOPClassUID = only(e.Value)
 		case e.Tag == tag.SOPInstanceUID:
-			m.SOPInstanceUID, _ = e.Value.(string)
+			m.SOPInstanceUID = only(e.Value)
 		}
 	}
 	if m.SOPClassUID == "" || m.SOPInstanceUID == "" {
 		return m, fmt.Errorf("no SOPClassUID or no SOPInstanceUID")
 	}
 	return m, nil
+}
+
+// only is an element's value if it is one string, alone or in a list.
+func only(value any) string {
+	if list, ok := value.([]string); ok && len(list) == 1 {
+		return list[0]
+	}
+	one, _ := value.(string)
+	return one
 }
