@@ -17,6 +17,7 @@ type Report struct {
 	Macro         MacroReport   `json:"macro"`
 	Labels        []LabelReport `json:"labels"` // in the order of model.Labels
 	ByViews       []ViewsReport `json:"by_views"`
+	Against       *Against      `json:"against,omitempty"` // a second model, where one was named
 }
 
 // Bootstrap says how the intervals were made.

@@ -43,6 +43,9 @@ func (r Report) Table() string {
 	}
 	r.writeMacro(&b)
 	r.writeViews(&b)
+	if r.Against != nil {
+		b.WriteString(r.Against.Table())
+	}
 	return b.String()
 }
 
