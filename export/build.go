@@ -3,9 +3,9 @@ package export
 import (
 	"encoding/json"
 	"fmt"
-	"runtime/debug"
 
 	"github.com/mvmae/mvmae/export/onnxpb"
+	"github.com/mvmae/mvmae/internal/version"
 	"github.com/mvmae/mvmae/model"
 )
 
@@ -61,7 +61,7 @@ func Build(metadata model.Metadata, weights model.Tensors) (file *onnxpb.ModelPr
 // newFile wraps a graph as a file.
 func newFile(g *graph, inputs, outputs []*onnxpb.ValueInfoProto) *onnxpb.ModelProto {
 	return &onnxpb.ModelProto{
-		IrVersion: irVersion, ProducerName: "mvmae-export", ProducerVersion: version(),
+		IrVersion: irVersion, ProducerName: "mvmae-export", ProducerVersion: version.String(),
 		OpsetImport: []*onnxpb.OperatorSetIdProto{{Version: opset}},
 		Graph:       &onnxpb.GraphProto{Name: "mvmae", Node: g.nodes, Initializer: g.inits, Input: inputs, Output: outputs},
 	}
@@ -79,12 +79,4 @@ func tensorInfo(name, doc string, kind onnxpb.TensorProto_DataType, dims ...int)
 			TensorType: &onnxpb.TypeProto_Tensor{ElemType: int32(kind), Shape: &onnxpb.TensorShapeProto{Dim: shape}},
 		}},
 	}
-}
-
-// version is the module version that the toolchain stamped into the program.
-func version() string {
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
-		return info.Main.Version
-	}
-	return "(devel)"
 }
