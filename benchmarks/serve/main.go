@@ -69,7 +69,7 @@ func modelFile(preset string) string { return filepath.Join(paired.WorkDir, pres
 
 func run(ctx context.Context, preset string, rounds int) error {
 	report := paired.NewReport("serve")
-	python, err := paired.Python()
+	python, err := paired.Python(paired.Folder)
 	if err != nil {
 		return err
 	}
