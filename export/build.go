@@ -3,9 +3,9 @@ package export
 import (
 	"encoding/json"
 	"fmt"
-	"runtime/debug"
 
 	"github.com/mvmae/mvmae/export/onnxpb"
+	"github.com/mvmae/mvmae/internal/version"
 	"github.com/mvmae/mvmae/model"
 )
 
@@ -122,7 +122,7 @@ func (o Graph) file(s model.Spec, weights model.Tensors) *onnxpb.ModelProto {
 // newFile wraps a graph as a file.
 func newFile(g *graph, inputs, outputs []*onnxpb.ValueInfoProto) *onnxpb.ModelProto {
 	return &onnxpb.ModelProto{
-		IrVersion: irVersions[g.opset-DefaultOpset], ProducerName: "mvmae-export", ProducerVersion: version(),
+		IrVersion: irVersions[g.opset-DefaultOpset], ProducerName: "mvmae-export", ProducerVersion: version.String(),
 		OpsetImport: []*onnxpb.OperatorSetIdProto{{Version: int64(g.opset)}},
 		Graph:       &onnxpb.GraphProto{Name: "mvmae", Node: g.nodes, Initializer: g.initializers(), Input: inputs, Output: outputs},
 	}
@@ -140,12 +140,4 @@ func tensorInfo(name, doc string, kind onnxpb.TensorProto_DataType, dims ...int)
 			TensorType: &onnxpb.TypeProto_Tensor{ElemType: int32(kind), Shape: &onnxpb.TensorShapeProto{Dim: shape}},
 		}},
 	}
-}
-
-// version is the module version that the toolchain stamped into the program.
-func version() string {
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
-		return info.Main.Version
-	}
-	return "(devel)"
 }

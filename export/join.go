@@ -10,6 +10,7 @@ import (
 
 	"github.com/mvmae/mvmae/export/onnxpb"
 	"github.com/mvmae/mvmae/internal/hint"
+	"github.com/mvmae/mvmae/internal/version"
 	"github.com/mvmae/mvmae/model"
 )
 
@@ -58,7 +59,7 @@ func (e *ONNXEncoder) Build(metadata model.Metadata, head model.Tensors) (*onnxp
 
 	file := &onnxpb.ModelProto{
 		IrVersion:   max(e.graph.IrVersion, 4), // the first in which weights need not be listed as inputs
-		OpsetImport: e.graph.OpsetImport, ProducerName: "mvmae-export", ProducerVersion: version(), DocString: metadata.IntendedUse,
+		OpsetImport: e.graph.OpsetImport, ProducerName: "mvmae-export", ProducerVersion: version.String(), DocString: metadata.IntendedUse,
 		MetadataProps: []*onnxpb.StringStringEntryProto{{Key: model.MetadataKey, Value: string(doc)}},
 		Graph:         &onnxpb.GraphProto{Name: "mvmae", Node: g.nodes, Initializer: append(g.initializers(), inner.Initializer...)},
 	}

@@ -62,7 +62,7 @@ func leaveClassifier(ctx context.Context, l *loop, c *XLAClassifier, pack *data.
 	if err != nil {
 		return eval.Report{}, err
 	}
-	rep, err := EvaluatePack(ctx, c, pack, opts, func(int) {})
+	rep, err := EvaluatePack(ctx, c, pack, opts)
 	if err != nil {
 		return rep, err
 	}

@@ -1,14 +1,10 @@
 package train
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"math"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"testing"
 
 	"github.com/gomlx/gomlx/core/graph"
@@ -44,15 +40,8 @@ func TestFinetune_LearnsAndResumesBitForBit(t *testing.T) {
 	cfg := finetuneConfig()
 	whole := newRun(t, "supervised", "", pack, cfg)
 	want := finetuned(t, whole, pack)
-	log, err := os.ReadFile(filepath.Join(whole.Dir, metricsFile))
-	if err != nil {
-		t.Fatal(err)
-	}
-	lines := bytes.Split(bytes.TrimSpace(log), []byte("\n"))
-	var first, end StepMetrics
-	if err := errors.Join(json.Unmarshal(lines[0], &first), json.Unmarshal(lines[len(lines)-1], &end)); err != nil {
-		t.Fatal(err)
-	}
+	log := logged[StepMetrics](t, whole)
+	first, end := log[0], log[len(log)-1]
 	if !(end.Loss < 0.95*first.Loss) || end.Score == nil {
 		t.Errorf("the loss went from %.3f to %.3f; last score %v", first.Loss, end.Loss, end.Score)
 	}

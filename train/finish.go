@@ -109,32 +109,29 @@ func finish(ctx context.Context, c Classifier, spec model.Spec, params model.Ten
 	return run.WriteJSON(model.RunMetadata, meta) // last: a folder with this file is a whole model
 }
 
-// EvaluatePack reports on the labelled test studies of a pack, at the thresholds of opts or, without, at those tuned on the
-// labelled validation studies. progress is told of every few images done.
-func EvaluatePack(ctx context.Context, c Classifier, pack *data.Pack, opts eval.Options, progress func(done int)) (eval.Report, error) {
-	predict := func(split data.Split) ([]eval.Prediction, error) {
-		studies, err := labelled(pack, split)
-		if err != nil {
-			return nil, err
-		}
-		out, err := ClassifyPack(ctx, c, pack, ImagesOf(pack, studies), progress)
-		if err != nil {
-			return nil, err
-		}
-		return Predictions(pack, studies, out.Logits), nil
-	}
-	var val []eval.Prediction
-	if opts.Thresholds == nil {
+// EvaluatePack reports on the labelled test studies of a pack, at thresholds tuned on the labelled validation studies.
+func EvaluatePack(ctx context.Context, c Classifier, pack *data.Pack, opts eval.Options) (eval.Report, error) {
+	var sets [2][]eval.Prediction
+	for i, split := range []data.Split{data.Validate, data.Test} {
 		var err error
-		if val, err = predict(data.Validate); err != nil {
+		if sets[i], err = PredictPack(ctx, c, pack, split, func(int) {}); err != nil {
 			return eval.Report{}, err
 		}
 	}
-	test, err := predict(data.Test)
+	return eval.Evaluate(sets[0], sets[1], opts)
+}
+
+// PredictPack classifies the labelled studies of a pack's split. progress is told of every few images done.
+func PredictPack(ctx context.Context, c Classifier, pack *data.Pack, split data.Split, progress func(done int)) ([]eval.Prediction, error) {
+	studies, err := labelled(pack, split)
 	if err != nil {
-		return eval.Report{}, err
+		return nil, err
 	}
-	return eval.Evaluate(val, test, opts)
+	out, err := ClassifyPack(ctx, c, pack, ImagesOf(pack, studies), progress)
+	if err != nil {
+		return nil, err
+	}
+	return Predictions(pack, studies, out.Logits), nil
 }
 
 // OpenClassifier reads the model that a probe, finetune or supervised run left in its folder.

@@ -2,6 +2,7 @@ package train
 
 import (
 	"encoding/json"
+	"fmt"
 	"math"
 	"os"
 	"path/filepath"
@@ -15,29 +16,14 @@ import (
 
 	"github.com/mvmae/mvmae/internal/libs"
 	"github.com/mvmae/mvmae/model"
+	"github.com/mvmae/mvmae/model/goldentest"
 )
 
-// The tolerances are those of testdata/golden/README.md for a float32 build: 1e-4 absolute on outputs, 1e-5 + 1e-4
-// relative on gradients.
+// The tolerances of testdata/golden/README.md on gradients, for a float32 build.
 const (
-	outTol     = 1e-4
 	gradAbsTol = 1e-5
 	gradRelTol = 1e-4
 )
-
-// goldenCases lists the files of a kind in testdata/golden, or in the folder that MVMAE_GOLDEN names.
-func goldenCases(t *testing.T, prefix string) []string {
-	t.Helper()
-	dir := os.Getenv("MVMAE_GOLDEN")
-	if dir == "" {
-		dir = filepath.Join("..", "testdata", "golden")
-	}
-	files, err := filepath.Glob(filepath.Join(dir, prefix+"*"))
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no golden case %s* in %s (%v)", prefix, dir, err)
-	}
-	return files
-}
 
 var testDevice = sync.OnceValues(func() (*Device, error) { return OpenDevice("cpu") })
 
@@ -52,82 +38,11 @@ func device(t testing.TB) *Device {
 	return dev
 }
 
-// goldenCase is a .safetensors case of testdata/golden.
-type goldenCase struct {
-	tensors model.Tensors
-	spec    model.Spec
-	beta    float64
-	config  struct {
-		Image, Patch, Visible int
-		EncDim                int     `json:"enc_dim"`
-		EncDepth              int     `json:"enc_depth"`
-		EncHeads              int     `json:"enc_heads"`
-		DecDim                int     `json:"dec_dim"`
-		DecDepth              int     `json:"dec_depth"`
-		DecHeads              int     `json:"dec_heads"`
-		MLPRatio              int     `json:"mlp_ratio"`
-		QKNorm                bool    `json:"qk_norm"`
-		BlockEps              float64 `json:"block_norm_eps"`
-		FinalEps              float64 `json:"final_norm_eps"`
-		Positions             string
-		Modality              string  `json:"modality_tables"`
-		MaskRatio             float64 `json:"mask_ratio"`
-		Beta                  float64
-		LR                    float64
-		Beta1, Beta2, Eps     float64
-		WeightDecay           float64 `json:"weight_decay"`
-		Clip                  float64 `json:"clip_global_norm"`
-		Steps                 int
-		Decayed               []string
-	}
-}
-
-func readGolden(t *testing.T, path string) goldenCase {
-	t.Helper()
-	tensors, meta, err := model.ReadSafetensors(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := goldenCase{tensors: tensors}
-	if err := json.Unmarshal([]byte(meta["config"]), &c.config); err != nil {
-		t.Fatal(err)
-	}
-	k := c.config
-	c.spec = model.Spec{
-		Preset: "golden", ImageSize: k.Image, PatchSize: k.Patch, Width: k.EncDim, Depth: k.EncDepth, Heads: k.EncHeads,
-		MLPRatio: k.MLPRatio, QKNorm: k.QKNorm, Positions: model.SinCos, BlockEps: k.BlockEps, FinalEps: k.FinalEps,
-		PixelMean: 0, PixelStd: 1, Pool: model.PoolCLS, NumClasses: model.NumLabels,
-		Decoder: model.Decoder{Width: k.DecDim, Depth: k.DecDepth, Heads: k.DecHeads},
-	}
-	if strings.HasPrefix(k.Positions, "learned") {
-		c.spec.Positions = model.Learned
-	}
-	c.spec.Decoder.OwnViews = strings.HasPrefix(k.Modality, "separate")
-	if k.DecDim == 0 { // a classifier: the decoder is never built, but a Spec has one
-		c.spec.Decoder = model.Decoder{Width: k.EncDim, Depth: 1, Heads: k.EncHeads}
-	}
-	if err := c.spec.Validate(); err != nil {
-		t.Fatal(err)
-	}
-	return c
-}
-
-// params are the case's parameters under their own names.
-func (c goldenCase) params() model.Tensors {
-	out := model.Tensors{}
-	for name, t := range c.tensors {
-		if n, ok := strings.CutPrefix(name, "param."); ok {
-			out[n] = t
-		}
-	}
-	return out
-}
-
 // packed are the case's existing views as one batch, or with padded all of its slots; spare adds that many empty places at
 // the end, as in real training.
-func (c goldenCase) packed(spare int, padded bool) (inputs []any, slots []int) {
-	avail, image, view, perm := c.tensors["in.avail"], c.tensors["in.image"], c.tensors["in.view"], c.tensors["in.perm"]
-	studies, perStudy, s, n := avail.Dims[0], avail.Dims[1], c.config.Image, c.spec.NumPatches()
+func packed(c goldentest.Case, spare int, padded bool) (inputs []any, slots []int) {
+	avail, image, view, perm := c.Tensors["in.avail"], c.Tensors["in.image"], c.Tensors["in.view"], c.Tensors["in.perm"]
+	studies, perStudy, s, n := avail.Dims[0], avail.Dims[1], c.Spec.ImageSize, c.Spec.NumPatches()
 	for slot, a := range avail.Data {
 		if a == 1 || padded {
 			slots = append(slots, slot)
@@ -135,22 +50,22 @@ func (c goldenCase) packed(spare int, padded bool) (inputs []any, slots []int) {
 	}
 	v := len(slots) + spare
 	images, views := make([]float32, v*s*s), make([]int32, v)
-	keep, restore := make([]int32, v*c.config.Visible), make([]int32, v*n)
+	keep, restore := make([]int32, v*c.Config.Visible), make([]int32, v*n)
 	study := make([]float32, (studies+spare)*v)
 	for i, slot := range slots {
 		copy(images[i*s*s:], image.Data[slot*s*s:(slot+1)*s*s])
 		views[i] = int32(view.Data[slot])
 		for place, patch := range perm.Data[slot*n : (slot+1)*n] {
 			restore[i*n+int(patch)] = int32(place)
-			if place < c.config.Visible {
-				keep[i*c.config.Visible+place] = int32(patch)
+			if place < c.Config.Visible {
+				keep[i*c.Config.Visible+place] = int32(patch)
 			}
 		}
 		study[slot/perStudy*v+i] = avail.Data[slot]
 	}
 	return []any{
 		tensors.FromFlatDataAndDimensions(images, v, s, s), tensors.FromFlatDataAndDimensions(views, v),
-		tensors.FromFlatDataAndDimensions(keep, v, c.config.Visible), tensors.FromFlatDataAndDimensions(restore, v, n),
+		tensors.FromFlatDataAndDimensions(keep, v, c.Config.Visible), tensors.FromFlatDataAndDimensions(restore, v, n),
 		tensors.FromFlatDataAndDimensions(study, studies+spare, v),
 	}, slots
 }
@@ -191,46 +106,45 @@ func within(t *testing.T, what string, got, want []float32, abs, rel float64) {
 }
 
 func TestGoldenPaperMVMAE(t *testing.T) {
-	for _, path := range goldenCases(t, "paper_mvmae_") {
+	goldentest.Run(t, "paper_mvmae_", func(t *testing.T, c goldentest.Case) {
 		for _, spare := range []int{0, 3} {
-			t.Run(filepath.Base(path), func(t *testing.T) { checkPretrain(t, readGolden(t, path), "paper", spare, false) })
+			t.Run(fmt.Sprint("spare", spare), func(t *testing.T) { checkPretrain(t, c, "paper", spare, false) })
 		}
-	}
+	})
 }
 
 // Packed views and all slots give the same losses and gradients: an empty slot counts in neither.
 func TestGoldenCodeMVMAE(t *testing.T) {
-	for _, path := range goldenCases(t, "code_mvmae_") {
-		t.Run(filepath.Base(path)+"/packed", func(t *testing.T) { checkPretrain(t, readGolden(t, path), "code", 3, false) })
-		t.Run(filepath.Base(path)+"/slots", func(t *testing.T) { checkPretrain(t, readGolden(t, path), "code", 0, true) })
-	}
+	goldentest.Run(t, "code_mvmae_", func(t *testing.T, c goldentest.Case) {
+		t.Run("packed", func(t *testing.T) { checkPretrain(t, c, "code", 3, false) })
+		t.Run("slots", func(t *testing.T) { checkPretrain(t, c, "code", 0, true) })
+	})
 }
 
 // The image part of the cases with text: their total and its gradients hold the text part too.
 func TestGoldenCodeV2TImagePart(t *testing.T) {
-	for _, path := range goldenCases(t, "code_v2t_") {
-		c := readGolden(t, path)
-		for name := range c.tensors {
+	goldentest.Run(t, "code_v2t_", func(t *testing.T, c goldentest.Case) {
+		for name := range c.Tensors {
 			if strings.HasPrefix(name, "grad.") || name == "out.total_loss" {
-				delete(c.tensors, name)
+				delete(c.Tensors, name)
 			}
 		}
-		t.Run(filepath.Base(path)+"/packed", func(t *testing.T) { checkPretrain(t, c, "code", 0, false) })
-		t.Run(filepath.Base(path)+"/slots", func(t *testing.T) { checkPretrain(t, c, "code", 0, true) })
-	}
+		t.Run("packed", func(t *testing.T) { checkPretrain(t, c, "code", 0, false) })
+		t.Run("slots", func(t *testing.T) { checkPretrain(t, c, "code", 0, true) })
+	})
 }
 
 // checkPretrain compares losses, features, images and gradients with all that the case says of them.
-func checkPretrain(t *testing.T, c goldenCase, recipe string, spare int, padded bool) {
-	cfg := Config{Recipe: recipe, Mask: MaskConfig{Ratio: c.config.MaskRatio}}
-	params := c.spec.Params(model.PartEncoder, model.PartDecoder)
-	store, err := newStore(params, c.params())
+func checkPretrain(t *testing.T, c goldentest.Case, recipe string, spare int, padded bool) {
+	cfg := Config{Recipe: recipe, Mask: MaskConfig{Ratio: c.Config.MaskRatio}}
+	params := c.Spec.Params(model.PartEncoder, model.PartDecoder)
+	store, err := newStore(params, c.Params())
 	if err != nil {
 		t.Fatal(err)
 	}
 	exec, err := gomodel.NewExec(device(t).Backend, store, func(_ *gomodel.Scope, in []node) []node {
 		o := graphOps{store: store, g: in[0].Graph()}
-		l := buildPretrain(o, cfg, c.spec, batchOf(in), graph.Const(o.g, float32(c.config.Beta)))
+		l := buildPretrain(o, cfg, c.Spec, batchOf(in), graph.Const(o.g, float32(c.Config.Beta)))
 		values := make([]node, len(params))
 		for i, p := range params {
 			values[i] = o.Param(p.Name)
@@ -244,14 +158,14 @@ func checkPretrain(t *testing.T, c goldenCase, recipe string, spare int, padded 
 	if err != nil {
 		t.Fatal(err)
 	}
-	in, slots := c.packed(spare, padded)
+	in, slots := packed(c, spare, padded)
 	out, err := exec.Call(in...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for i, name := range []string{"total_loss", "rec_loss", "align_loss", "align_loss_study"} {
-		if want, ok := c.tensors["out."+name]; ok {
-			within(t, name, flat(t, out[i])[:len(want.Data)], want.Data, outTol, 0)
+		if want, ok := c.Tensors["out."+name]; ok {
+			within(t, name, flat(t, out[i])[:len(want.Data)], want.Data, goldentest.Tolerance, 0)
 		}
 	}
 	perView := map[string][]float32{"rec_loss_view": flat(t, out[4]), "features": flat(t, out[5]), "recon": flat(t, out[6])}
@@ -259,19 +173,19 @@ func checkPretrain(t *testing.T, c goldenCase, recipe string, spare int, padded 
 		perView["pooled"] = flat(t, out[7])
 	}
 	for name, got := range perView {
-		want := c.tensors["out."+name]
+		want := c.Tensors["out."+name]
 		n := product(want.Dims[2:])
 		for i, slot := range slots {
 			view := got[i*n : (i+1)*n]
 			if name == "recon" {
-				view = unpatchify(view, c.spec)
+				view = unpatchify(view, c.Spec)
 			}
-			within(t, name, view, want.Data[slot*n:(slot+1)*n], outTol, 0)
+			within(t, name, view, want.Data[slot*n:(slot+1)*n], goldentest.Tolerance, 0)
 		}
 	}
 	for i, p := range params {
-		want, ok := c.tensors["grad."+p.Name]
-		if _, total := c.tensors["out.total_loss"]; total && !ok {
+		want, ok := c.Tensors["grad."+p.Name]
+		if _, total := c.Tensors["out.total_loss"]; total && !ok {
 			t.Errorf("the case has no gradient of %s", p.Name)
 		}
 		if ok {
@@ -281,15 +195,13 @@ func checkPretrain(t *testing.T, c goldenCase, recipe string, spare int, padded 
 }
 
 func TestGoldenAdamWSteps(t *testing.T) {
-	for _, path := range goldenCases(t, "adamw_steps") {
-		t.Run(filepath.Base(path), func(t *testing.T) { checkAdamW(t, readGolden(t, path)) })
-	}
+	goldentest.Run(t, "adamw_steps", checkAdamW)
 }
 
-func checkAdamW(t *testing.T, c goldenCase) {
-	params := c.spec.Params(model.PartEncoder, model.PartDecoder)
+func checkAdamW(t *testing.T, c goldentest.Case) {
+	params := c.Spec.Params(model.PartEncoder, model.PartDecoder)
 	decayed := map[string]bool{}
-	for _, name := range c.config.Decayed {
+	for _, name := range c.Config.Decayed {
 		decayed[name] = true
 	}
 	for _, p := range params {
@@ -297,41 +209,41 @@ func checkAdamW(t *testing.T, c goldenCase) {
 			t.Errorf("%s: decayed is %v, the case says %v", p.Name, p.Decayed(), decayed[p.Name])
 		}
 	}
-	store, err := newStore(params, c.params())
+	store, err := newStore(params, c.Params())
 	if err != nil {
 		t.Fatal(err)
 	}
 	addMoments(store, params, nil)
-	opt := AdamW{Beta1: c.config.Beta1, Beta2: c.config.Beta2, Eps: c.config.Eps, WeightDecay: c.config.WeightDecay, ClipNorm: c.config.Clip}
+	opt := AdamW{Beta1: c.Config.Beta1, Beta2: c.Config.Beta2, Eps: c.Config.Eps, WeightDecay: c.Config.WeightDecay, ClipNorm: c.Config.Clip}
 	exec, err := gomodel.NewExec(device(t).Backend, store, func(_ *gomodel.Scope, in []node) []node {
 		o := graphOps{store: store, g: in[0].Graph()}
-		l := buildPretrain(o, Default(), c.spec, batchOf(in), graph.Const(o.g, float32(c.config.Beta)))
+		l := buildPretrain(o, Default(), c.Spec, batchOf(in), graph.Const(o.g, float32(c.Config.Beta)))
 		return []node{l.total, opt.update(o, params, nil, l.total, in[5])}
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	var losses, norms []float32
-	for step := range c.config.Steps + 1 { // one more step shows the loss after the last update
-		if step == c.config.Steps {
+	for step := range c.Config.Steps + 1 { // one more step shows the loss after the last update
+		if step == c.Config.Steps {
 			got, err := readVariables(store, params, "")
 			if err != nil {
 				t.Fatal(err)
 			}
 			for _, p := range params {
-				checkFinal(t, p.Name, got[p.Name].Data, c.tensors["final."+p.Name].Data)
+				checkFinal(t, p.Name, got[p.Name].Data, c.Tensors["final."+p.Name].Data)
 			}
 		}
-		in, _ := c.packed(0, false)
-		scalars := opt.stepScalars(c.config.LR, step+1)
+		in, _ := packed(c, 0, false)
+		scalars := opt.stepScalars(c.Config.LR, step+1)
 		out, err := exec.Call(append(in, tensors.FromFlatDataAndDimensions(scalars[:], len(scalars)))...)
 		if err != nil {
 			t.Fatal(err)
 		}
 		losses, norms = append(losses, flat(t, out[0])...), append(norms, flat(t, out[1])...)
 	}
-	within(t, "loss", losses, c.tensors["out.loss"].Data, outTol, 0)
-	within(t, "grad_norm", norms[:c.config.Steps], c.tensors["out.grad_norm"].Data, outTol, gradRelTol)
+	within(t, "loss", losses, c.Tensors["out.loss"].Data, goldentest.Tolerance, 0)
+	within(t, "grad_norm", norms[:c.Config.Steps], c.Tensors["out.grad_norm"].Data, goldentest.Tolerance, gradRelTol)
 }
 
 // checkFinal allows 5e-3 on the key third of attention biases: its gradient is mathematically zero, and Adam amplifies
@@ -348,21 +260,19 @@ func checkFinal(t *testing.T, name string, got, want []float32) {
 }
 
 func TestGoldenViTClassifier(t *testing.T) {
-	for _, path := range goldenCases(t, "vit_classifier_") {
-		t.Run(filepath.Base(path), func(t *testing.T) { checkClassifier(t, readGolden(t, path)) })
-	}
+	goldentest.Run(t, "vit_classifier_", checkClassifier)
 }
 
-func checkClassifier(t *testing.T, c goldenCase) {
-	params := c.spec.Params(model.PartEncoder, model.PartHead)
-	store, err := newStore(params, c.params())
+func checkClassifier(t *testing.T, c goldentest.Case) {
+	params := c.Spec.Params(model.PartEncoder, model.PartHead)
+	store, err := newStore(params, c.Params())
 	if err != nil {
 		t.Fatal(err)
 	}
 	exec, err := gomodel.NewExec(device(t).Backend, store, func(_ *gomodel.Scope, in []node) []node {
 		o := graphOps{store: store, g: in[0].Graph()}
-		features := model.Encode(o, c.spec, model.Patchify(o, c.spec, in[0]), in[1], nil)
-		embedding := model.Embed(o, c.spec, in[0], in[1])
+		features := model.Encode(o, c.Spec, model.Patchify(o, c.Spec, in[0]), in[1], nil)
+		embedding := model.Embed(o, c.Spec, in[0], in[1])
 		logits := model.Head(o, embedding)
 		loss := bce(logits, in[2], graph.OnesLike(logits))
 		values := make([]node, len(params))
@@ -374,26 +284,26 @@ func checkClassifier(t *testing.T, c goldenCase) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	in, target := c.tensors["in.image"], c.tensors["in.target"]
+	in, target := c.Tensors["in.image"], c.Tensors["in.target"]
 	views := make([]int32, in.Dims[0])
-	for i, v := range c.tensors["in.view"].Data {
+	for i, v := range c.Tensors["in.view"].Data {
 		views[i] = int32(v)
 	}
-	out, err := exec.Call(tensors.FromFlatDataAndDimensions(in.Data, in.Dims[0], c.config.Image, c.config.Image),
+	out, err := exec.Call(tensors.FromFlatDataAndDimensions(in.Data, in.Dims[0], c.Spec.ImageSize, c.Spec.ImageSize),
 		tensors.FromFlatDataAndDimensions(views, len(views)), tensors.FromFlatDataAndDimensions(target.Data, target.Dims...))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for i, name := range []string{"features", "cls", "logits", "bce_loss"} {
-		within(t, name, flat(t, out[i]), c.tensors["out."+name].Data, outTol, 0)
+		within(t, name, flat(t, out[i]), c.Tensors["out."+name].Data, goldentest.Tolerance, 0)
 	}
 	for i, p := range params {
-		within(t, "grad."+p.Name, flat(t, out[4+i]), c.tensors["grad."+p.Name].Data, gradAbsTol, gradRelTol)
+		within(t, "grad."+p.Name, flat(t, out[4+i]), c.Tensors["grad."+p.Name].Data, gradAbsTol, gradRelTol)
 	}
 }
 
 func TestGoldenSchedules(t *testing.T) {
-	for _, path := range goldenCases(t, "schedules") {
+	for _, path := range goldentest.Files(t, "schedules*.json") {
 		t.Run(filepath.Base(path), func(t *testing.T) { checkSchedules(t, path) })
 	}
 }

@@ -2,6 +2,7 @@ package train
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"image"
 	"image/png"
@@ -98,4 +99,24 @@ func newRun(t testing.TB, kind, init string, pack *data.Pack, cfg Config) *Run {
 		t.Fatal(err)
 	}
 	return run
+}
+
+// logged reads the lines of a run's metrics.jsonl, of which there is at least one.
+func logged[M any](t testing.TB, run *Run) (lines []M) {
+	t.Helper()
+	log, err := os.ReadFile(run.path(metricsFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range bytes.Lines(log) {
+		var m M
+		if err := json.Unmarshal(line, &m); err != nil {
+			t.Fatal(err)
+		}
+		lines = append(lines, m)
+	}
+	if len(lines) == 0 {
+		t.Fatalf("%s of run %s is empty", metricsFile, run.Info.Kind)
+	}
+	return lines
 }

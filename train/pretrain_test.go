@@ -1,7 +1,6 @@
 package train
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -38,15 +37,8 @@ func TestPretrain_LearnsAndResumesBitForBit(t *testing.T) {
 	cfg := testConfig()
 	whole := newRun(t, "pretrain", "", pack, cfg)
 	want := finalWeights(t, whole, pack)
-	log, err := os.ReadFile(filepath.Join(whole.Dir, metricsFile))
-	if err != nil {
-		t.Fatal(err)
-	}
-	lines := bytes.Split(bytes.TrimSpace(log), []byte("\n"))
-	var first, last StepMetrics
-	if err := errors.Join(json.Unmarshal(lines[0], &first), json.Unmarshal(lines[len(lines)-1], &last)); err != nil {
-		t.Fatal(err)
-	}
+	log := logged[StepMetrics](t, whole)
+	first, last := log[0], log[len(log)-1]
 	if !(last.Reconstruction < 0.9*first.Reconstruction) {
 		t.Errorf("reconstruction loss went from %.3f to %.3f", first.Reconstruction, last.Reconstruction)
 	}
@@ -57,7 +49,7 @@ func TestPretrain_LearnsAndResumesBitForBit(t *testing.T) {
 	// Stopped in the middle, opened again from its folder, and run to the end.
 	stopped := newRun(t, "pretrain", "", pack, cfg)
 	ctx, cancel := context.WithCancel(t.Context())
-	err = Pretrain(ctx, device(t), stopped, pack, func(s Status) {
+	err := Pretrain(ctx, device(t), stopped, pack, func(s Status) {
 		if s.Step == s.Steps/2 {
 			cancel()
 		}
@@ -72,15 +64,8 @@ func TestPretrain_LearnsAndResumesBitForBit(t *testing.T) {
 	if diff := cmp.Diff(want, finalWeights(t, again, pack)); diff != "" {
 		t.Errorf("the resumed run differs (-uninterrupted +resumed)\n%.400s", diff)
 	}
-	resumedLog, err := os.ReadFile(filepath.Join(stopped.Dir, metricsFile))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var end StepMetrics
-	if err := json.Unmarshal(resumedLog[bytes.LastIndexByte(bytes.TrimSpace(resumedLog), '\n')+1:], &end); err != nil {
-		t.Fatal(err)
-	}
-	if end.Step != last.Step {
+	resumed := logged[StepMetrics](t, stopped)
+	if end := resumed[len(resumed)-1]; end.Step != last.Step {
 		t.Errorf("the resumed log ends at step %d, want %d", end.Step, last.Step)
 	}
 }
@@ -267,25 +252,13 @@ func TestProbe_LeavesAModelThatAgreesWithItself(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if best := bestLogged(t, run); math.Abs(best-doc.Validation.MacroAUROC) > 1e-9 {
-		t.Errorf("validation macro AUROC was %.6f in training and is %.6f in the report", best, doc.Validation.MacroAUROC)
-	}
-}
-
-func bestLogged(t *testing.T, run *Run) (best float64) {
-	t.Helper()
-	log, err := os.ReadFile(filepath.Join(run.Dir, metricsFile))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for line := range bytes.Lines(log) {
-		var m ProbeMetrics
-		if err := json.Unmarshal(line, &m); err != nil {
-			t.Fatal(err)
-		}
+	best := 0.0
+	for _, m := range logged[ProbeMetrics](t, run) {
 		best = max(best, m.MacroAUROC)
 	}
-	return best
+	if math.Abs(best-doc.Validation.MacroAUROC) > 1e-9 {
+		t.Errorf("validation macro AUROC was %.6f in training and is %.6f in the report", best, doc.Validation.MacroAUROC)
+	}
 }
 
 func TestRun_FolderIsNotOverwritten(t *testing.T) {

@@ -30,8 +30,9 @@ type Report struct {
 	Began   time.Time          `json:"began"`
 	Machine string             `json:"machine"`
 	Load    [2]string          `json:"load"` // before and after
-	Parts   map[string]Samples `json:"parts"`
-	Peers   map[string]string  `json:"peers"` // versions
+	Parts   map[string]Samples `json:"parts,omitempty"`
+	Scores  any                `json:"scores,omitempty"` // of a benchmark of quality, not of speed
+	Peers   map[string]string  `json:"peers"`            // versions
 	text    bytes.Buffer
 }
 
@@ -65,8 +66,12 @@ func (r *Report) Write() error {
 	if err != nil {
 		return err
 	}
-	text := fmt.Sprintf("# %s, %s\n\n`%s`\n\n%s. Load average before %s, after %s. Median, in brackets the quartiles; ratios are taken round by round.\n\n%s",
-		r.Name, r.Began.Format("2006-01-02 15:04 MST"), r.Command, r.Machine, r.Load[0], r.Load[1], r.text.String())
+	legend := ""
+	if len(r.Parts) > 0 {
+		legend = " Median, in brackets the quartiles; ratios are taken round by round."
+	}
+	text := fmt.Sprintf("# %s, %s\n\n`%s`\n\n%s. Load average before %s, after %s.%s\n\n%s",
+		r.Name, r.Began.Format("2006-01-02 15:04 MST"), r.Command, r.Machine, r.Load[0], r.Load[1], legend, r.text.String())
 	if err := os.WriteFile(base+".json", append(doc, '\n'), 0o644); err != nil {
 		return err
 	}
@@ -74,14 +79,15 @@ func (r *Report) Write() error {
 	return os.WriteFile(base+".md", []byte(text), 0o644)
 }
 
-// Python returns the peers' Python, which it installs first where it is missing.
-func Python() (string, error) {
-	dir := filepath.Join(Folder, ".venv")
+// Python returns the Python with the packages of a folder's requirements.txt, which it installs first where it is missing:
+// Folder has most peers'.
+func Python(folder string) (string, error) {
+	dir := filepath.Join(folder, ".venv")
 	python := filepath.Join(dir, "bin", "python")
 	if _, err := os.Stat(filepath.Join(dir, "ready")); err == nil {
 		return python, nil
 	}
-	cmd := exec.Command("sh", "test/venv", "python3", dir, filepath.Join(Folder, "requirements.txt"))
+	cmd := exec.Command("sh", "test/venv", "python3", dir, filepath.Join(folder, "requirements.txt"))
 	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
 	if err := cmd.Run(); err != nil {
 		return "", fmt.Errorf("set up the peers' Python (run this from the repository's root): %w", err)

@@ -159,7 +159,7 @@ func file32() string { return filepath.Join(paired.WorkDir, "fp32.onnx") }
 
 // peers quantises the reference with onnxruntime.quantization.
 func peers(ctx context.Context) (all []contender, err error) {
-	python, err := paired.Python()
+	python, err := paired.Python(paired.Folder)
 	if err != nil {
 		return nil, err
 	}

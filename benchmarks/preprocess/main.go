@@ -57,7 +57,7 @@ func main() {
 
 func run(ctx context.Context, rounds int) error {
 	report := paired.NewReport("preprocess")
-	python, err := paired.Python()
+	python, err := paired.Python(paired.Folder)
 	if err != nil {
 		return err
 	}

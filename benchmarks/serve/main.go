@@ -90,7 +90,7 @@ func buildServer(ctx context.Context) (string, error) {
 
 func run(ctx context.Context, preset string, rounds int) error {
 	report := paired.NewReport("serve")
-	python, err := paired.Python()
+	python, err := paired.Python(paired.Folder)
 	if err != nil {
 		return err
 	}

@@ -54,7 +54,7 @@ func main() {
 func run(ctx context.Context, presets []string, rounds int) error {
 	report := paired.NewReport("train")
 	report.Variant = strings.Join(presets, "-")
-	python, err := paired.Python()
+	python, err := paired.Python(paired.Folder)
 	if err != nil {
 		return err
 	}

@@ -23,6 +23,8 @@ type indexFlags struct {
 	Dataset     string       `help:"Name of the dataset in the index (default: the layout's)." placeholder:"NAME"`
 	SplitShares *data.Shares `help:"Shares of the patients for train, validate and test, in place of the layout's own rule." placeholder:"0.8,0.1,0.1"`
 	Seed        uint64       `help:"Seed of the split." default:"1"`
+	Fold        data.Fold    `help:"Part of a cross-validation: the split turned by so much, for a test share of one part." placeholder:"I/N"`
+	Labels      []string     `help:"Labels to keep; the others become absent (default: all)." placeholder:"NAME,..."`
 }
 
 // IndexNIHCmd indexes ChestX-ray14.
@@ -47,7 +49,7 @@ func (c *indexFlags) run(ctx context.Context, out *cli.Output, index func(contex
 	}
 	progress := &progressOf{out: out, title: "index (files)"}
 	x, remarks, err := index(ctx, data.IndexOptions{
-		Root: c.Root, Dataset: c.Dataset, Shares: c.SplitShares, Seed: c.Seed, Progress: progress.start,
+		Root: c.Root, Dataset: c.Dataset, Shares: c.SplitShares, Seed: c.Seed, Fold: c.Fold, Labels: c.Labels, Progress: progress.start,
 	})
 	progress.done()
 	if err != nil {

@@ -36,26 +36,75 @@ func (t *Table) Bootstrap(thresholds Thresholds, r Resampling) Estimates {
 	return estimate(t.Measure(thresholds), replicates)
 }
 
+// Pair is two models' tables of the same studies in the same order, and their thresholds. Without B it is the one model's table.
+type Pair struct {
+	A, B                     *Table
+	ThresholdsA, ThresholdsB Thresholds
+}
+
 // Difference compares two models on the same studies: every metric of a less that of b, with the interval over
 // replicates in which both see the same patients. Both tables must hold the same studies in the same order.
 func Difference(a, b *Table, thresholdsA, thresholdsB Thresholds, r Resampling) (Estimates, error) {
-	if !slices.Equal(a.patients, b.patients) || !slices.Equal(a.patient, b.patient) || !slices.Equal(a.labels, b.labels) {
-		return Estimates{}, errors.New("metrics: paired difference: the two tables do not hold the same studies")
-	}
-	replicates := replicate(len(a.patients), r, func() func([]int32) Sheet {
-		sheetA, sheetB := a.weighted(thresholdsA), b.weighted(thresholdsB)
-		return func(weights []int32) Sheet { return subtract(sheetA(weights), sheetB(weights)) }
-	})
-	return estimate(subtract(a.Measure(thresholdsA), b.Measure(thresholdsB)), replicates), nil
+	return CrossValidate([]Pair{{a, b, thresholdsA, thresholdsB}}, r)
 }
 
-func subtract(a, b Sheet) Sheet {
-	for row := range a {
-		for m := range a[row] {
-			a[row][m] -= b[row][m]
+// CrossValidate is the mean over folds, whose test sets share no patient, of each fold's Difference, or of its metrics where a
+// pair has no B. Scores are compared within a fold only, since each fold's model has a scale of its own. The interval is
+// over replicates in which every fold draws its own patients: it covers the choice of patients, not that of the training.
+func CrossValidate(folds []Pair, r Resampling) (Estimates, error) {
+	if len(folds) == 0 {
+		return Estimates{}, errors.New("metrics: cross-validation without a fold")
+	}
+	var value Sheet
+	means := make([]Sheet, max(r.Replicates, 0))
+	for _, fold := range folds {
+		if fold.B != nil && !fold.A.sameStudies(fold.B) {
+			return Estimates{}, errors.New("metrics: paired difference: the two tables do not hold the same studies")
+		}
+		replicates := replicate(len(fold.A.patients), r, fold.sheets)
+		means = means[:len(replicates)] // none, if a fold has one patient
+		for i := range means {
+			add(&means[i], replicates[i], 1/float64(len(folds)))
+		}
+		add(&value, fold.measure(), 1/float64(len(folds)))
+		r.Seed++
+	}
+	return estimate(value, means), nil
+}
+
+func (t *Table) sameStudies(other *Table) bool {
+	return slices.Equal(t.patients, other.patients) && slices.Equal(t.patient, other.patient) && slices.Equal(t.labels, other.labels)
+}
+
+func (p Pair) measure() Sheet {
+	s := p.A.Measure(p.ThresholdsA)
+	if p.B != nil {
+		add(&s, p.B.Measure(p.ThresholdsB), -1)
+	}
+	return s
+}
+
+// sheets returns a function that is measure with each patient counted as often as it was drawn.
+func (p Pair) sheets() func(weights []int32) Sheet {
+	sheetA := p.A.weighted(p.ThresholdsA)
+	if p.B == nil {
+		return sheetA
+	}
+	sheetB := p.B.weighted(p.ThresholdsB)
+	return func(weights []int32) Sheet {
+		s := sheetA(weights)
+		add(&s, sheetB(weights), -1)
+		return s
+	}
+}
+
+// add adds a multiple of b to s.
+func add(s *Sheet, b Sheet, factor float64) {
+	for row := range s {
+		for m := range s[row] {
+			s[row][m] += factor * b[row][m]
 		}
 	}
-	return a
 }
 
 // weighted returns a function that measures the table with each patient's studies counted as often as the patient was

@@ -192,6 +192,50 @@ func TestDifference_RefusesOtherStudies(t *testing.T) {
 	}
 }
 
+func TestCrossValidate_IsTheMeanOverFolds(t *testing.T) {
+	var folds, reversed []metrics.Pair
+	var alone, difference float64
+	for f := range 4 {
+		rows := studies(uint64(20+f), 100)
+		a, b := mustTable(t, rows), mustTable(t, blurred(rows))
+		folds, reversed = append(folds, metrics.Pair{A: a, B: b}), append(reversed, metrics.Pair{A: b, B: a})
+		alone += a.Measure(half)[metrics.Macro][metrics.AUROC] / 4
+		difference += (a.Measure(half)[metrics.Macro][metrics.AUROC] - b.Measure(half)[metrics.Macro][metrics.AUROC]) / 4
+	}
+	r := metrics.Resampling{Replicates: 300, Seed: 5}
+	macroAUROC := func(folds []metrics.Pair) metrics.Estimate {
+		e, err := metrics.CrossValidate(folds, r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return e[metrics.Macro][metrics.AUROC]
+	}
+	d := macroAUROC(folds)
+	if math.Abs(float64(d.Value)-difference) > 1e-12 || d.Low > d.Value || d.Value > d.High || d.Replicates != 300 {
+		t.Errorf("difference %v, want %.6f", d, difference)
+	}
+	if e := macroAUROC(reversed); e.Value != -d.Value || math.Abs(float64(e.Low+d.High)) > 1e-12 {
+		t.Errorf("reversed difference %v, forward %v", e, d)
+	}
+	for f := range folds {
+		folds[f].B = nil
+	}
+	if e := macroAUROC(folds); math.Abs(float64(e.Value)-alone) > 1e-12 {
+		t.Errorf("without a second model %v, want %.6f", e, alone)
+	}
+	// One fold is Bootstrap. Four of the same size know twice as much as one, give or take the folds' own luck.
+	one, four := macroAUROC(folds[:1]), macroAUROC(folds)
+	if b := folds[0].A.Bootstrap(half, r)[metrics.Macro][metrics.AUROC]; b != one {
+		t.Errorf("one fold: %v, Bootstrap says %v", one, b)
+	}
+	if ratio := (four.High - four.Low) / (one.High - one.Low); ratio < 0.3 || ratio > 0.8 {
+		t.Errorf("four folds' interval %v is %.2f times one's %v, want about half", four, ratio, one)
+	}
+	if _, err := metrics.CrossValidate(nil, r); err == nil {
+		t.Error("no folds, no error")
+	}
+}
+
 // A thousand replicates of all metrics over 10,000 studies of some 5,000 patients and 14 labels.
 func BenchmarkBootstrap(b *testing.B) {
 	table := mustTable(b, studies(1, 6000)[:10000])

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/mvmae/mvmae/model"
+	"github.com/mvmae/mvmae/model/goldentest"
 	"github.com/mvmae/mvmae/model/metrics"
 )
 
@@ -36,15 +37,7 @@ type goldenFile struct {
 }
 
 func TestTable_Golden(t *testing.T) {
-	folder := os.Getenv("MVMAE_GOLDEN")
-	if folder == "" {
-		folder = filepath.Join("..", "..", "testdata", "golden")
-	}
-	files, err := filepath.Glob(filepath.Join(folder, "metrics*.json"))
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no case metrics*.json in %s (error %v)", folder, err)
-	}
-	for _, file := range files {
+	for _, file := range goldentest.Files(t, "metrics*.json") {
 		data, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)

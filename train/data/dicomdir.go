@@ -42,7 +42,7 @@ func IndexDICOM(ctx context.Context, opt IndexOptions) (*Index, Remarks, error) 
 	remarks := Remarks{}
 	x, err := indexDICOM(ctx, opt, &remarks)
 	if err == nil {
-		err = finishIndex(x, opt.Root, &remarks)
+		err = finishIndex(x, opt, &remarks)
 	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("index dicom: %w", err)
@@ -51,6 +51,9 @@ func IndexDICOM(ctx context.Context, opt IndexOptions) (*Index, Remarks, error) 
 }
 
 func indexDICOM(ctx context.Context, opt IndexOptions, remarks *Remarks) (*Index, error) {
+	if err := opt.check(); err != nil {
+		return nil, err
+	}
 	labels, err := readLabels(filepath.Join(opt.Root, labelTable))
 	if err != nil {
 		return nil, err
@@ -94,7 +97,7 @@ func indexDICOM(ctx context.Context, opt IndexOptions, remarks *Remarks) (*Index
 			remarks.note("study_without_labels", "studies that "+labelTable+" does not name", path.Dir(img.Path))
 		}
 		firstPath[img.ImageID] = img.Path
-		img.Split = opt.Shares.splitOf(opt.Seed, opt.Dataset, img.PatientID)
+		img.Split = opt.Shares.splitOf(opt.Seed, opt.Dataset, img.PatientID, opt.Fold)
 		x.Images = append(x.Images, img)
 	}
 	for _, study := range slices.Sorted(maps.Keys(labels)) {

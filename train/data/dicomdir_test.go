@@ -42,7 +42,7 @@ func TestIndexDICOM_ReadsIdentifiersViewsAndLabels(t *testing.T) {
 		labels[model.LabelIndex(name)] = state
 	}
 	shares := Shares{0.8, 0.1, 0.1}
-	s1, s2 := shares.splitOf(1, "dicom", "P1"), shares.splitOf(1, "dicom", "P2")
+	s1, s2 := shares.splitOf(1, "dicom", "P1", Fold{}), shares.splitOf(1, "dicom", "P2", Fold{})
 	size := int64(len(frontal))
 	want := []Image{
 		{"dicom", "P1", "1.2.1", "1.2.1.1.1", "p1/a.dcm", size, cxr.Frontal, cxr.EvidenceViewPosition, s1, labels, Patient{}},

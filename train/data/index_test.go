@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -167,12 +168,12 @@ func TestShares_SplitIsSeededStableAndOfTheRightSize(t *testing.T) {
 	moved := 0
 	for p := range n {
 		patient := string(rune('A'+p%26)) + strings.Repeat("x", p/26%40) + string(rune('0'+p/1040))
-		s := shares.splitOf(1, "a", patient)
+		s := shares.splitOf(1, "a", patient, Fold{})
 		sizes[s]++
-		if s != shares.splitOf(1, "a", patient) {
+		if s != shares.splitOf(1, "a", patient, Fold{}) {
 			t.Fatal("the same patient went elsewhere")
 		}
-		if s != shares.splitOf(2, "a", patient) {
+		if s != shares.splitOf(2, "a", patient, Fold{}) {
 			moved++
 		}
 	}
@@ -187,9 +188,49 @@ func TestShares_SplitIsSeededStableAndOfTheRightSize(t *testing.T) {
 	}
 	for _, whole := range []Shares{{1, 0, 0}, {0, 1, 0}, {0, 0, 1}} {
 		for p := range 1000 {
-			if s := whole.splitOf(1, "a", string(rune(p))); whole[s] == 0 {
+			if s := whole.splitOf(1, "a", string(rune(p)), Fold{}); whole[s] == 0 {
 				t.Fatalf("shares %v put a patient into %v", whole, s)
 			}
+		}
+	}
+}
+
+func TestFold_TestsEveryPatientOnce(t *testing.T) {
+	shares := Shares{0.6, 0.15, 0.25}
+	for p := range 1000 {
+		patient := strconv.Itoa(p)
+		tested := 0
+		for i := 1; i <= 4; i++ {
+			if shares.splitOf(1, "a", patient, Fold{i, 4}) == Test {
+				tested++
+			}
+		}
+		if tested != 1 {
+			t.Fatalf("patient %d is tested in %d folds", p, tested)
+		}
+		if whole := shares.splitOf(1, "a", patient, Fold{}); whole != shares.splitOf(1, "a", patient, Fold{4, 4}) {
+			t.Fatalf("a whole turn puts patient %d elsewhere", p)
+		}
+	}
+}
+
+func TestFold_Parse(t *testing.T) {
+	for _, c := range []struct {
+		text string
+		want Fold
+		bad  bool
+	}{
+		{"2/4", Fold{2, 4}, false},
+		{"1/1", Fold{1, 1}, false},
+		{"0/4", Fold{}, true},
+		{"5/4", Fold{}, true},
+		{"2", Fold{}, true},
+		{"2/x", Fold{}, true},
+		{"", Fold{}, true},
+	} {
+		var got Fold
+		if err := got.UnmarshalText([]byte(c.text)); (err != nil) != c.bad || !c.bad && got != c.want {
+			t.Errorf("%q: %v, %v", c.text, got, err)
 		}
 	}
 }

@@ -26,13 +26,40 @@ import (
 type IndexOptions struct {
 	Root    string
 	Dataset string // the name in the index; empty means the layout's
-	// Shares split by patient; nil means the layout's own rule. Seed draws the split.
+	// Shares split by patient; nil means the layout's own rule. Seed draws the split, of which Fold is one turn.
 	Shares *Shares
 	Seed   uint64
+	Fold   Fold
+	// Labels are the names to keep; the others become absent, as if the dataset did not have them. Empty keeps all.
+	Labels []string
 
 	Limits dicom.Limits // of one file's header
 	// Progress, which may be nil, is told the number of files once it is known and then of each file that is done.
 	Progress func(total int64) Meter
+}
+
+// check refuses what fits no dataset.
+func (opt IndexOptions) check() error {
+	for _, name := range opt.Labels {
+		if model.LabelIndex(name) < 0 {
+			return hint.Wrap(fmt.Errorf("unknown label %q", name), "the labels are %s", strings.Join(model.Labels[:], ", "))
+		}
+	}
+	return opt.Fold.check(opt.Shares)
+}
+
+// keepLabels makes the labels absent that are not asked for.
+func (opt IndexOptions) keepLabels(images []Image) {
+	if len(opt.Labels) == 0 {
+		return
+	}
+	for i := range images {
+		for l, name := range model.Labels {
+			if !slices.Contains(opt.Labels, name) {
+				images[i].Labels[l] = model.Absent
+			}
+		}
+	}
 }
 
 // Meter is told of progress. It may be called from several goroutines.
@@ -86,13 +113,16 @@ func IndexNIH(ctx context.Context, opt IndexOptions) (*Index, Remarks, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("index nih: %w", err)
 	}
-	if err := finishIndex(x, opt.Root, &remarks); err != nil {
+	if err := finishIndex(x, opt, &remarks); err != nil {
 		return nil, nil, fmt.Errorf("index nih: %w", err)
 	}
 	return x, remarks, nil
 }
 
 func indexNIH(ctx context.Context, opt IndexOptions, remarks *Remarks) (*Index, error) {
+	if err := opt.check(); err != nil {
+		return nil, err
+	}
 	t, err := openTable(filepath.Join(opt.Root, nihTable))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, hint.Wrap(err, "--root must be the folder that holds %s", nihTable)
@@ -143,14 +173,14 @@ func indexNIH(ctx context.Context, opt IndexOptions, remarks *Remarks) (*Index, 
 		img := nihImage(t, opt.Dataset, name, remarks)
 		img.Path, img.Bytes = file.path, file.bytes
 		if opt.Shares != nil {
-			img.Split = opt.Shares.splitOf(opt.Seed, opt.Dataset, img.PatientID)
+			img.Split = opt.Shares.splitOf(opt.Seed, opt.Dataset, img.PatientID, opt.Fold)
 		} else if test, listed := official[name]; !listed {
 			remarks.refuse("not_in_a_list", "images in neither split list", name)
 			continue
 		} else if test {
 			img.Split = Test
 		} else {
-			img.Split = Shares{Train: 0.98, Validate: 0.02}.splitOf(opt.Seed, opt.Dataset, img.PatientID)
+			img.Split = Shares{Train: 0.98, Validate: 0.02}.splitOf(opt.Seed, opt.Dataset, img.PatientID, Fold{})
 		}
 		x.Images = append(x.Images, img)
 		meter.Add(1)
@@ -281,14 +311,15 @@ func nihSplits(opt IndexOptions, remarks *Remarks) (map[string]bool, error) {
 }
 
 // finishIndex completes, checks and audits an index.
-func finishIndex(x *Index, root string, remarks *Remarks) (err error) {
-	if x.Root, err = filepath.Abs(root); err != nil {
+func finishIndex(x *Index, opt IndexOptions, remarks *Remarks) (err error) {
+	if x.Root, err = filepath.Abs(opt.Root); err != nil {
 		return err
 	}
+	opt.keepLabels(x.Images)
 	x.Created = time.Now().UTC().Truncate(time.Second)
 	remarks.sort()
 	if len(x.Images) == 0 {
-		return hint.Wrap(fmt.Errorf("%s: no image to index", root), "%s", cmp.Or(strings.TrimSpace(remarks.Text(3)), "is it the right folder?"))
+		return hint.Wrap(fmt.Errorf("%s: no image to index", opt.Root), "%s", cmp.Or(strings.TrimSpace(remarks.Text(3)), "is it the right folder?"))
 	}
 	if err := Audit(x.Images); err != nil {
 		return err

@@ -156,6 +156,59 @@ func TestIndexNIH_SharesOverrideTheLists(t *testing.T) {
 	}
 }
 
+func TestIndexNIH_FoldsAndLabels(t *testing.T) {
+	var rows []string
+	for p := range 60 {
+		rows = append(rows, nihRow(p, 0, "Edema|Pneumonia", "PA"))
+	}
+	root := writeNIH(t, rows, nil, nil)
+	opt := IndexOptions{Root: root, Shares: &Shares{0.4, 0.1, 0.5}, Labels: []string{"Pneumonia"}}
+	tested := map[string]int{}
+	for i := 1; i <= 2; i++ {
+		opt.Fold = Fold{i, 2}
+		x, _, err := IndexNIH(context.Background(), opt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := model.AbsentLabels()
+		want[model.LabelIndex("Pneumonia")] = model.Positive
+		for _, img := range x.Images {
+			if img.Labels != want {
+				t.Fatalf("labels are %v, want %v", img.Labels, want)
+			}
+			if img.Split == Test {
+				tested[img.PatientID]++
+			}
+		}
+	}
+	for patient, n := range tested {
+		if n != 1 {
+			t.Errorf("patient %s is tested in %d folds", patient, n)
+		}
+	}
+	if len(tested) != 60 {
+		t.Errorf("%d of 60 patients were tested", len(tested))
+	}
+
+	for _, c := range []struct {
+		name       string
+		change     func(*IndexOptions)
+		want, cure string
+	}{
+		{"unknown label", func(o *IndexOptions) { o.Labels = []string{"Pneumona"} }, `unknown label "Pneumona"`, "Pneumonia"},
+		{"overlapping folds", func(o *IndexOptions) { o.Fold = Fold{2, 3} }, "the test share is not 1/3", "--split-shares"},
+		{"folds of the official split", func(o *IndexOptions) { o.Shares = nil }, "the test share is not 1/2", "--split-shares"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			opt := opt
+			c.change(&opt)
+			if _, _, err := IndexNIH(context.Background(), opt); err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(hint.Of(err), c.cure) {
+				t.Errorf("error %v with hint %q, want %q and %q", err, hint.Of(err), c.want, c.cure)
+			}
+		})
+	}
+}
+
 func TestIndexNIH_NamesWhatIsWrong(t *testing.T) {
 	one := []string{nihRow(1, 0, "Edema", "PA")}
 	both := []string{"00000001_000.png"}

@@ -308,3 +308,67 @@ func BenchmarkEvaluate(b *testing.B) {
 		mustEvaluate(b, val, test, opts)
 	}
 }
+
+// A comparison is the difference of two reports, with narrower intervals, and of a model with itself it is nothing.
+func TestCompare_IsTheDifferenceOfTheReports(t *testing.T) {
+	a := predictions("t", 80)
+	b := make([]eval.Prediction, len(a))
+	r := rand.New(rand.NewPCG(3, 4))
+	for i := range a { // the same studies, seen by a worse model
+		b[i] = a[i]
+		b[i].Views = slices.Clone(a[i].Views)
+		for v := range b[i].Views {
+			for l := range b[i].Views[v].Logits {
+				b[i].Views[v].Logits[l] += float32(r.NormFloat64())
+			}
+		}
+	}
+	opts := options
+	opts.Thresholds = &metrics.Thresholds{}
+	opts.OneView = true
+	reportA, reportB := mustEvaluate(t, nil, a, opts), mustEvaluate(t, nil, b, opts)
+	got, err := eval.Compare(a, b, opts, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	approx := cmpopts.EquateApprox(0, 1e-12)
+	values := func(s eval.Scores) []float64 {
+		return []float64{float64(s.AUROC.Value), float64(s.AveragePrecision.Value), float64(s.Brier.Value)}
+	}
+	less := func(a, b []float64) (d []float64) {
+		for i := range a {
+			d = append(d, a[i]-b[i])
+		}
+		return d
+	}
+	for l := range got.Labels {
+		want := less(values(reportA.Labels[l].Scores), values(reportB.Labels[l].Scores))
+		if diff := cmp.Diff(want, values(got.Labels[l].Scores), approx); diff != "" || got.Labels[l].Label != model.Labels[l] {
+			t.Errorf("%s (-want +got)\n%s", got.Labels[l].Label, diff)
+		}
+	}
+	if diff := cmp.Diff(less(values(reportA.Macro.Scores), values(reportB.Macro.Scores)), values(got.Macro), approx); diff != "" {
+		t.Errorf("macro means (-want +got)\n%s", diff)
+	}
+	width := func(e metrics.Estimate) float64 { return float64(e.High - e.Low) }
+	if w := math.Hypot(width(reportA.Macro.AUROC), width(reportB.Macro.AUROC)); width(got.Macro.AUROC) >= w || got.Macro.AUROC.Low <= 0 {
+		t.Errorf("paired difference %v, want an interval above 0 and narrower than %.3f", got.Macro.AUROC, w)
+	}
+
+	got.Model = "other"
+	reportA.Against = &got
+	for _, want := range []string{"Less other, paired", "Macro mean"} {
+		if !strings.Contains(reportA.Table(), want) {
+			t.Errorf("the table lacks %q", want)
+		}
+	}
+	for line := range strings.Lines(got.Table()) {
+		if n := len([]rune(strings.TrimRight(line, "\n"))); n > 120 {
+			t.Errorf("a line of %d columns: %s", n, line)
+		}
+	}
+
+	if _, err := eval.Compare(a, b[1:], opts, opts); err == nil || !strings.Contains(err.Error(), "same studies") {
+		t.Errorf("other studies: error %v", err)
+	}
+}

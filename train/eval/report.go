@@ -21,6 +21,7 @@ type Report struct {
 	// Calibration is what was fitted on validation; nil where the model's own was taken.
 	Calibration   *CalibrationReport `json:"calibration,omitempty"`
 	ThresholdRule string             `json:"threshold_rule,omitempty"` // of the thresholds tuned on validation
+	Against       *Against           `json:"against,omitempty"`        // a second model, where one was named
 }
 
 // Bootstrap says how the intervals were made.

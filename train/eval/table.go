@@ -47,6 +47,9 @@ func (r Report) Table() string {
 		fmt.Fprintf(&b, "\nCalibrated (%s, fitted on validation): macro ECE %v before, %v after, change %v\n", c.Kind, c.ECE.Before.Value, c.ECE.After.Value, c.ECE.Change)
 	}
 	r.writeViews(&b)
+	if r.Against != nil {
+		b.WriteString(r.Against.Table())
+	}
 	return b.String()
 }
 

@@ -8,13 +8,13 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
 
 	"github.com/mvmae/mvmae/internal/hint"
+	"github.com/mvmae/mvmae/internal/version"
 )
 
 // globals are the flags of every command of every program.
@@ -47,7 +47,7 @@ func run(ctx context.Context, name, description string, cmd any, exitCode func(e
 	var g globals
 	parser, err := kong.New(cmd,
 		kong.Name(name), kong.Description(description), kong.Embed(&g), kong.Writers(out.Stdout, out.Stderr),
-		kong.Vars{"version": name + " " + version()},
+		kong.Vars{"version": name + " " + version.String()},
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
 	)
 	if err != nil {
@@ -99,12 +99,4 @@ func printError(w io.Writer, err error) {
 	if cure := hint.Of(err); cure != "" {
 		fmt.Fprintf(w, "hint: %s\n", strings.ReplaceAll(cure, "\n", "\n      "))
 	}
-}
-
-// version is the module version the toolchain stamped into the program: a tag, or a pseudo-version of the commit.
-func version() string {
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
-		return info.Main.Version
-	}
-	return "(devel)"
 }
