@@ -88,7 +88,7 @@ type Durable struct {
 // progress is what a server knows of a version. None of it needs to survive.
 type progress struct {
 	published time.Time // by this server into the queue
-	queued    bool      // by any server
+	queued    time.Time // when any server said that it puts it there
 	running   time.Time // since
 }
 
@@ -290,9 +290,9 @@ func (d *Durable) remind(ctx context.Context, st *studies.Study) error {
 	p := d.versions[version]
 	d.mu.Unlock()
 	switch {
-	case time.Since(p.published) < publishAgain:
+	case time.Since(p.published) < publishAgain, time.Since(p.queued) < 2*publishLimit: // it is there, or on its way
 		return nil
-	case !p.queued && time.Since(st.LastReceived()) < d.opts.Quiet:
+	case p.queued.IsZero() && time.Since(st.LastReceived()) < d.opts.Quiet:
 		d.gate.Arrived(st.UID, "")
 		return nil
 	}
@@ -373,7 +373,7 @@ func (d *Durable) state(st *studies.Study) string {
 	switch {
 	case time.Since(p.running) < runningFor:
 		return StateRunning
-	case d.gate.Waiting(st.UID), !p.queued && time.Since(st.LastReceived()) < d.opts.Quiet:
+	case d.gate.Waiting(st.UID), p.queued.IsZero() && time.Since(st.LastReceived()) < d.opts.Quiet:
 		return StateReceiving
 	}
 	return StateQueued
@@ -400,9 +400,9 @@ func (d *Durable) heard(message []byte) {
 	}
 	switch e.State {
 	case StateQueued:
-		d.update(e.Version, func(p *progress) { p.queued, p.running = true, time.Time{} })
+		d.update(e.Version, func(p *progress) { p.queued, p.running = e.At, time.Time{} })
 	case StateRunning:
-		d.update(e.Version, func(p *progress) { p.queued, p.running = true, e.At })
+		d.update(e.Version, func(p *progress) { p.queued, p.running = e.At, e.At })
 	}
 	d.hub.tell(e)
 }

@@ -19,7 +19,7 @@ type FillReport struct {
 	Studies     int // accepted until it was full
 	Refused     int // requests after that
 	UsedPercent float64
-	Again       int // studies accepted when finished ones were removed
+	Again       bool // accepted more when finished ones were removed
 }
 
 // fullAnswers is how often the server must say that the disk is full.
@@ -44,7 +44,7 @@ func Fill(ctx context.Context, c Config, mib int) (*FillReport, error) {
 	}
 	defer syscall.Unmount(w.data, syscall.MNT_DETACH)
 	p := w.servers[0]
-	defer p.kill()
+	defer func() { p.kill() }()
 	if err := errors.Join(p.up(ctx), p.ready(ctx, p)); err != nil {
 		return nil, err
 	}
@@ -66,7 +66,8 @@ func Fill(ctx context.Context, c Config, mib int) (*FillReport, error) {
 		return nil, err
 	}
 	p.kill()
-	*p = *server(p.name, c.Program, []string{"--model", w.Model, "--data", w.data, "--quiet", "300ms", "--retain", "1ms"})
+	p = server(p.name, c.Program, []string{"--model", w.Model, "--data", w.data, "--quiet", "300ms", "--retain", "1ms"})
+	w.servers[0] = p
 	if err := errors.Join(p.up(ctx), p.ready(ctx, p)); err != nil {
 		return nil, err
 	}
@@ -75,7 +76,7 @@ func Fill(ctx context.Context, c Config, mib int) (*FillReport, error) {
 		status, err = w.take(ctx, newObject("2.25.1", 1, largeSide, rng))
 		return err != nil || status == http.StatusAccepted
 	})
-	report.Again = 1
+	report.Again = err == nil
 	return report, errors.Join(err, ctx.Err())
 }
 
