@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"strings"
 
 	"github.com/suyashkumar/dicom/pkg/tag"
 )
@@ -59,27 +60,27 @@ func (m Meta) Encode() ([]byte, error) {
 
 // identify finds what the file meta information repeats of a data set.
 func identify(elems []Element) (m Meta, err error) {
+	class, instance := false, false
 	for _, e := range elems {
 		switch {
 		case e.Tag.Group <= 2:
 			return m, fmt.Errorf("element %s: groups 0 and 2 are not the caller's", e.Tag)
 		case e.Tag == tag.SOPClassUID:
-			m.SOPClassUID = only(e.Value)
+			m.SOPClassUID, class = oneText(e.Value)
 		case e.Tag == tag.SOPInstanceUID:
-			m.SOPInstanceUID = only(e.Value)
+			m.SOPInstanceUID, instance = oneText(e.Value)
 		}
 	}
-	if m.SOPClassUID == "" || m.SOPInstanceUID == "" {
+	if !class || !instance {
 		return m, fmt.Errorf("no SOPClassUID or no SOPInstanceUID")
 	}
 	return m, nil
 }
 
-// only is an element's value if it is one string, alone or in a list.
-func only(value any) string {
-	if list, ok := value.([]string); ok && len(list) == 1 {
-		return list[0]
+func oneText(value any) (text string, ok bool) {
+	if list, several := value.([]string); several {
+		return strings.Join(list, `\`), true
 	}
-	one, _ := value.(string)
-	return one
+	text, ok = value.(string)
+	return text, ok
 }

@@ -227,7 +227,7 @@ func (c *Conn) next(ctx context.Context, wait time.Duration) (event, error) {
 	}
 	f, err := c.fire(e, abortPDU(e))
 	switch {
-	case ctx.Err() != nil:
+	case ctx.Err() != nil && (e == evAbortRequest || e == evExpired):
 		err = context.Cause(ctx)
 	case err != nil:
 	case e == evAbort:
