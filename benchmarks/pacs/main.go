@@ -9,18 +9,12 @@ package main
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"flag"
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"math/big"
 	"net"
 	"os"
 	"os/exec"
@@ -152,7 +146,7 @@ func run(ctx context.Context, rounds int) error {
 	if err != nil {
 		return err
 	}
-	if err := writeCertificate(); err != nil {
+	if _, _, err := dimse.WriteCertificate(paired.WorkDir); err != nil {
 		return err
 	}
 	for name, args := range map[string][]string{"DCMTK": {"storescp", "--version"}, "Orthanc": {"Orthanc", "--version"}} {
@@ -306,29 +300,4 @@ func writeObjects(dir string) (files []string, size int64, err error) {
 		files, size = append(files, path), int64(b.Len())
 	}
 	return files, size, nil
-}
-
-// writeCertificate makes a certificate of an hour for both ends.
-func writeCertificate() error {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return err
-	}
-	template := x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "127.0.0.1"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
-		IsCA: true, BasicConstraintsValid: true, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, &template, &template, key.Public(), key)
-	if err != nil {
-		return err
-	}
-	secret, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return err
-	}
-	if err := os.WriteFile(filepath.Join(paired.WorkDir, certFile), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o644); err != nil {
-		return err
-	}
-	return os.WriteFile(filepath.Join(paired.WorkDir, keyFile), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret}), 0o600)
 }

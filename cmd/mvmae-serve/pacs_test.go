@@ -263,6 +263,39 @@ func TestDoctor_PACS(t *testing.T) {
 	}
 }
 
+// TLS with certificates on both sides, from the flags.
+func TestDoctor_PACSOverTLS(t *testing.T) {
+	cert, key, err := dimse.WriteCertificate(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	port, err := dimse.FreePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := fmt.Sprintf("127.0.0.1:%d", port)
+	_, terminate := up(t, "--model", modelFile(t), "--data", t.TempDir(), "--dicom", address, "--dicom-cert", cert, "--dicom-key", key, "--dicom-client-ca", cert)
+	for _, c := range []struct {
+		name string
+		args []string
+		want string
+	}{
+		{"known on both sides", []string{"--pacs-tls", "--pacs-ca", cert, "--dicom-cert", cert, "--dicom-key", key}, "found    PACS"},
+		{"without a certificate", []string{"--pacs-tls", "--pacs-ca", cert}, "missing  PACS"},
+		{"who does not know the server", []string{"--pacs-tls"}, "certificate signed by unknown authority"},
+		{"without TLS", nil, "or it wants TLS"},
+		{"a file that is no certificate", []string{"--pacs-tls", "--pacs-ca", key}, "holds no certificate"},
+	} {
+		_, stdout, _ := command(t, append([]string{"doctor", "--pacs", "MVMAE@" + address}, c.args...)...)
+		if !strings.Contains(stdout, c.want) {
+			t.Errorf("%s: no %q in\n%s", c.name, c.want, stdout)
+		}
+	}
+	if code, log := terminate(); code != 0 || !strings.Contains(log, "code=tls") {
+		t.Errorf("up: exit code %d\n%s", code, log)
+	}
+}
+
 func TestUp_RefusesDICOMFlagsThatContradict(t *testing.T) {
 	file := writeFile(t, filepath.Join(t.TempDir(), "x.pem"), nil)
 	for _, c := range []struct {

@@ -2,15 +2,10 @@ package pacs_test
 
 import (
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"errors"
 	"io"
-	"math/big"
 	"net"
 	"runtime"
 	"strings"
@@ -23,6 +18,7 @@ import (
 	"github.com/mvmae/mvmae/dicom/pacs"
 	"github.com/mvmae/mvmae/dicom/pacs/upper"
 	"github.com/mvmae/mvmae/internal/hint"
+	"github.com/mvmae/mvmae/test/peers/dimse"
 )
 
 func TestServer_LetsInWhoIsListed(t *testing.T) {
@@ -341,34 +337,25 @@ func TestServer_StopsAfterTheMessageAtHand(t *testing.T) {
 	})
 }
 
-// certificates makes one for 127.0.0.1 and a pool that knows it.
-func certificates(t *testing.T) (tls.Certificate, *x509.CertPool) {
+// certificate makes one for 127.0.0.1, and a pool that knows it.
+func certificate(t *testing.T) (cert tls.Certificate, pool *x509.CertPool, certFile, keyFile string) {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	certFile, keyFile, err := dimse.WriteCertificate(t.TempDir())
+	if err == nil {
+		cert, err = tls.LoadX509KeyPair(certFile, keyFile)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, &template, &template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	leaf, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pool := x509.NewCertPool()
-	pool.AddCert(leaf)
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}, pool
+	pool = x509.NewCertPool()
+	pool.AddCert(cert.Leaf)
+	return cert, pool, certFile, keyFile
 }
 
 func TestServer_TLS(t *testing.T) {
-	cert, pool := certificates(t)
+	cert, pool, _, _ := certificate(t)
 	s := start(t, pacs.Options{TLS: &tls.Config{Certificates: []tls.Certificate{cert}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: pool}})
-	stranger, _ := certificates(t)
+	stranger, _, _, _ := certificate(t)
 	for _, c := range []struct {
 		name string
 		tls  *tls.Config

@@ -4,9 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"os"
@@ -128,13 +126,7 @@ func TestPeers_DCMTKSendsEachSyntax(t *testing.T) {
 // DCMTK over TLS, with a certificate of its own and without.
 func TestPeers_DCMTKSpeaksTLS(t *testing.T) {
 	needPeers(t)
-	cert, pool := certificates(t)
-	secret, err := x509.MarshalPKCS8PrivateKey(cert.PrivateKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	certFile := write(t, "cert.pem", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Certificate[0]}))
-	keyFile := write(t, "key.pem", pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret}))
+	cert, pool, certFile, keyFile := certificate(t)
 	s := start(t, pacs.Options{TLS: &tls.Config{Certificates: []tls.Certificate{cert}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: pool}})
 	sent := image(t, dicom.ExplicitVRLittleEndian, digitalXRay, "1.2.3.1")
 	to := []string{"-aec", "MVMAE", "127.0.0.1", strconv.Itoa(s.node.Port), write(t, "x.dcm", sent)}
