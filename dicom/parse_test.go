@@ -439,6 +439,9 @@ func FuzzParse(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		file, err := Parse(data, lim)
 		var e *Error
+		if prefix, prefixErr := ParsePrefix(data, lim); err == nil && (prefixErr != nil || !prefix.Whole || len(prefix.Header) != len(file.Header)) {
+			t.Fatalf("the prefix of a sound file: %+v, %v", prefix, prefixErr)
+		}
 		if err != nil {
 			if !errors.As(err, &e) {
 				t.Fatalf("an error without code: %v", err)

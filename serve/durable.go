@@ -27,16 +27,20 @@ type DurableOptions struct {
 	CompleteOnRelease bool
 	Conflicts         studies.Conflicts // default studies.UseBoth
 	Attempts          int               // how often a study is tried before it is a dead letter; default 5
-	Workers           int               // studies worked on at a time; default one per core
+	Workers           int               // studies worked on at a time; default one per core; negative is none
 	Retain            time.Duration     // finished studies are removed so long after; 0 is never
 	Sinks             []Sink            // the receivers of outcomes
 	MaxBytes          int64             // of one object; default that of studies.Options
 	DiskHigh, DiskLow int               // watermarks in percent; defaults those of studies.Options
 	NATS              string            // addresses of a cluster; "" is the queue inside this process
 	Replicas          int               // of the cluster, that hold each task; default 3
+	Namespace         string            // of this installation's names in the cluster; default mvmae
 	Server            string            // this server's name in journals; default the host's name and the process's number
 	Sweep             time.Duration     // how often the folder is looked through for what was forgotten; default 30 s
-	Logger            *slog.Logger      // default slog.Default()
+	// Fetch, where it is set, is called when a study seems complete. It has what is missing of it sent here, and says how many
+	// objects that were.
+	Fetch  func(ctx context.Context, studyUID string) (objects int, err error)
+	Logger *slog.Logger // default slog.Default()
 }
 
 func (o DurableOptions) withDefaults() DurableOptions {
@@ -84,7 +88,7 @@ type Durable struct {
 // progress is what a server knows of a version. None of it needs to survive.
 type progress struct {
 	published time.Time // by this server into the queue
-	queued    bool      // by any server
+	queued    time.Time // when any server said that it puts it there
 	running   time.Time // since
 }
 
@@ -102,7 +106,10 @@ func OpenDurable(ctx context.Context, dir string, opts DurableOptions) (*Durable
 		names = append(names, s.Name())
 	}
 	var err error
-	if d.queue, err = queue.Open(ctx, queue.Options{Dir: filepath.Join(dir, "queue"), URL: opts.NATS, Replicas: opts.Replicas}); err != nil {
+	d.queue, err = queue.Open(ctx, queue.Options{
+		Dir: filepath.Join(dir, "queue"), URL: opts.NATS, Replicas: opts.Replicas, Namespace: opts.Namespace,
+	})
+	if err != nil {
 		return nil, err
 	}
 	d.store, err = studies.Open(dir, studies.Options{MaxBytes: opts.MaxBytes, High: opts.DiskHigh, Low: opts.DiskLow, Sinks: names})
@@ -132,9 +139,23 @@ func (d *Durable) Archive() *studies.Archive {
 // Run works on studies until ctx ends, and finishes what it has begun. The engine stays the caller's to close.
 func (d *Durable) Run(ctx context.Context, engine *Engine) error {
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { d.gate.Run(ctx, d.complete); return nil })
+	group.Go(func() error {
+		var fetching sync.WaitGroup
+		defer fetching.Wait()
+		d.gate.Run(ctx, func(ctx context.Context, uid string) {
+			if d.opts.Fetch == nil {
+				d.complete(ctx, uid)
+				return
+			}
+			fetching.Go(func() { d.fetch(ctx, uid) })
+		})
+		return nil
+	})
 	group.Go(func() error { d.sweepAll(ctx); return nil })
 	group.Go(func() error {
+		if d.opts.Workers < 0 {
+			return nil
+		}
 		return d.queue.Work(ctx, taskClassify, d.opts.Workers, func(ctx context.Context, t queue.Task) error {
 			return d.classify(ctx, engine, t)
 		})
@@ -147,6 +168,18 @@ func (d *Durable) Run(ctx context.Context, engine *Engine) error {
 		})
 	}
 	return group.Wait()
+}
+
+// fetch has what is missing of a study sent here. What comes then opens the gate again; where nothing does the study is
+// complete.
+func (d *Durable) fetch(ctx context.Context, uid string) {
+	n, err := d.opts.Fetch(ctx, uid)
+	if err != nil {
+		d.opts.Logger.Error("fetch what is missing of a study", "study", HashUID(uid), "error", err)
+	}
+	if n == 0 || err != nil {
+		d.complete(ctx, uid)
+	}
 }
 
 // complete puts a study that is complete into the queue. What goes wrong is made good by the next sweep.
@@ -257,9 +290,9 @@ func (d *Durable) remind(ctx context.Context, st *studies.Study) error {
 	p := d.versions[version]
 	d.mu.Unlock()
 	switch {
-	case time.Since(p.published) < publishAgain:
+	case time.Since(p.published) < publishAgain, time.Since(p.queued) < 2*publishLimit: // it is there, or on its way
 		return nil
-	case !p.queued && time.Since(st.LastReceived()) < d.opts.Quiet:
+	case p.queued.IsZero() && time.Since(st.LastReceived()) < d.opts.Quiet:
 		d.gate.Arrived(st.UID, "")
 		return nil
 	}
@@ -340,7 +373,7 @@ func (d *Durable) state(st *studies.Study) string {
 	switch {
 	case time.Since(p.running) < runningFor:
 		return StateRunning
-	case d.gate.Waiting(st.UID), !p.queued && time.Since(st.LastReceived()) < d.opts.Quiet:
+	case d.gate.Waiting(st.UID), p.queued.IsZero() && time.Since(st.LastReceived()) < d.opts.Quiet:
 		return StateReceiving
 	}
 	return StateQueued
@@ -367,9 +400,9 @@ func (d *Durable) heard(message []byte) {
 	}
 	switch e.State {
 	case StateQueued:
-		d.update(e.Version, func(p *progress) { p.queued, p.running = true, time.Time{} })
+		d.update(e.Version, func(p *progress) { p.queued, p.running = e.At, time.Time{} })
 	case StateRunning:
-		d.update(e.Version, func(p *progress) { p.queued, p.running = true, e.At })
+		d.update(e.Version, func(p *progress) { p.queued, p.running = e.At, e.At })
 	}
 	d.hub.tell(e)
 }

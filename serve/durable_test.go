@@ -165,6 +165,42 @@ func TestDurable_LateObjectSupersedes(t *testing.T) {
 	}
 }
 
+func TestDurable_SlowSenderDoesNotSplitAStudy(t *testing.T) {
+	d := openDurable(t, t.TempDir(), DurableOptions{Quiet: time.Millisecond})
+	d.run(t, &fakeModel{})
+	views := servetest.Study("1.2", 1)
+	data := views[0].Bytes(t)
+	body, sender := io.Pipe()
+	r := httptest.NewRequest("POST", "/v1/studies", body)
+	r.Header.Set("Content-Type", "application/dicom")
+	slow := httptest.NewRecorder()
+	answered := make(chan struct{})
+	go func() {
+		defer close(answered)
+		d.Handler().ServeHTTP(slow, r)
+	}()
+	// What follows the header is read when it is known whose object this is.
+	for _, part := range [][]byte{data[:5000], data[5000:5001]} {
+		if _, err := sender.Write(part); err != nil {
+			t.Fatal(err)
+		}
+	}
+	decoded[studyDoc](t, d.call(t, "POST", "/v1/studies", views[1]), 202)
+	if doc := d.study(t, "1.2"); doc.State != StateReceiving {
+		t.Errorf("while an object is on its way: %s", doc.State)
+	}
+	if _, err := sender.Write(data[5001:]); err != nil {
+		t.Fatal(err)
+	}
+	sender.Close()
+	<-answered
+	decoded[studyDoc](t, slow, 202)
+	d.wait(t, "1.2", "done")
+	if doc := d.study(t, "1.2"); len(doc.Outcomes) != 1 || len(doc.Result.Views) != 2 {
+		t.Errorf("%+v", doc)
+	}
+}
+
 func TestDurable_ConflictingObjects(t *testing.T) {
 	for rule, want := range map[studies.Conflicts]int{studies.UseBoth: 2, studies.UseFirst: 1, studies.UseLast: 1} {
 		d := openDurable(t, t.TempDir(), DurableOptions{Conflicts: rule})

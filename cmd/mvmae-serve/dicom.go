@@ -111,8 +111,19 @@ func (r *receiver) serve(ctx context.Context) error {
 	return r.Serve(ctx, r.ln)
 }
 
-// completer fetches what the archive misses of a study, or is nil without --priors.
-func (n *node) completer(archive pacs.Archive) (func(ctx context.Context, studyUID string) error, error) {
+// address is where peers call, or "" for nil.
+func (r *receiver) address() string {
+	if r == nil {
+		return ""
+	}
+	return r.ln.Addr().String()
+}
+
+// fetch has what is missing of a study sent here, and says how many objects that were.
+type fetch = func(ctx context.Context, studyUID string) (int, error)
+
+// fetcher makes the fetch from --priors, or nil without.
+func (n *node) fetcher(archive func() pacs.Archive) (fetch, error) {
 	if n.Priors.AE == "" {
 		return nil, nil
 	}
@@ -120,12 +131,10 @@ func (n *node) completer(archive pacs.Archive) (func(ctx context.Context, studyU
 	if err != nil {
 		return nil, err
 	}
-	return func(ctx context.Context, studyUID string) error {
-		done, err := pacs.Complete(ctx, n.Priors, pacs.ClientOptions{AETitle: n.AETitle, TLS: secure}, archive, n.AETitle, studyUID)
-		if err == nil {
-			slog.Info("completed a study", "pacs", n.Priors.AE, "known", done.Known, "missing", done.Missing, "fetched", done.Completed, "failed", done.Failed)
-		}
-		return err
+	return func(ctx context.Context, studyUID string) (int, error) {
+		done, err := pacs.Complete(ctx, n.Priors, pacs.ClientOptions{AETitle: n.AETitle, TLS: secure}, archive(), n.AETitle, studyUID)
+		slog.Info("asked for what is missing of a study", "pacs", n.Priors.AE, "known", done.Known, "missing", done.Missing, "fetched", done.Completed, "failed", done.Failed)
+		return done.Completed, err
 	}, nil
 }
 

@@ -84,7 +84,13 @@ func command(t *testing.T, args ...string) (code int, stdout, stderr string) {
 // up starts a server on a free port. terminate sends SIGTERM and returns the exit code and the log.
 func up(t *testing.T, args ...string) (url string, terminate func() (int, string)) {
 	t.Helper()
-	cmd := exec.CommandContext(context.Background(), "mvmae-serve", append([]string{"up", "--listen", "127.0.0.1:0"}, args...)...)
+	return upProgram(t, "mvmae-serve", args...)
+}
+
+// upProgram does so with a program that runs mvmae-serve.
+func upProgram(t *testing.T, program string, args ...string) (url string, terminate func() (int, string)) {
+	t.Helper()
+	cmd := exec.CommandContext(context.Background(), program, append([]string{"up", "--listen", "127.0.0.1:0"}, args...)...)
 	var log bytes.Buffer
 	cmd.Stderr = &log
 	stdout, err := cmd.StdoutPipe()

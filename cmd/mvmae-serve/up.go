@@ -12,6 +12,7 @@ import (
 	"github.com/mvmae/mvmae/cmd/internal/cli"
 	"github.com/mvmae/mvmae/dicom"
 	"github.com/mvmae/mvmae/dicom/codec/external"
+	"github.com/mvmae/mvmae/internal/hint"
 	"github.com/mvmae/mvmae/serve"
 )
 
@@ -23,6 +24,7 @@ type UpCmd struct {
 	Device   string `default:"cpu" enum:"cpu,cuda,auto" help:"Where the model runs: cpu, cuda or auto."`
 	accepted `embed:""`
 	keeping  `embed:"" group:"Studies that are kept"`
+	node     `embed:"" group:"DICOM network"`
 	Check    bool `help:"Open the model and the address as up would, and leave."`
 
 	MaxRequestMiB int64         `name:"max-request-mib" default:"512" help:"Size of a request, and of what a zip inflates to."`
@@ -37,6 +39,7 @@ type UpCmd struct {
 // upDoc is what up says under --json once it is ready.
 type upDoc struct {
 	URL    string        `json:"url"`
+	DICOM  string        `json:"dicom,omitempty"` // host and port
 	Model  serve.ModelID `json:"model"`
 	Device string        `json:"device"`
 }
@@ -61,9 +64,9 @@ func (c *UpCmd) Run(ctx context.Context, out *cli.Output) error {
 			return err
 		}
 		defer engine.Close()
-		return c.announce(out, ln, engine)
+		return c.announce(out, ln, nil, engine)
 	}
-	durable, err := c.keeping.open(ctx, c.MaxFileMiB<<20)
+	durable, receiver, err := c.keep(ctx)
 	if err != nil {
 		return err
 	}
@@ -80,6 +83,7 @@ func (c *UpCmd) Run(ctx context.Context, out *cli.Output) error {
 	defer stop()
 	var serving errgroup.Group
 	serving.Go(func() error { return server.Serve(ctx, ln) })
+	serving.Go(func() error { return receiver.serve(ctx) })
 	engine, err := c.open(codecs)
 	if err != nil {
 		stop()
@@ -87,7 +91,7 @@ func (c *UpCmd) Run(ctx context.Context, out *cli.Output) error {
 	}
 	defer engine.Close() // last: by then every study is answered
 	server.Ready(engine)
-	if err := c.announce(out, ln, engine); err != nil {
+	if err := c.announce(out, ln, receiver, engine); err != nil {
 		stop()
 		return errors.Join(err, serving.Wait())
 	}
@@ -102,6 +106,21 @@ func (c *UpCmd) Run(ctx context.Context, out *cli.Output) error {
 	return serving.Wait()
 }
 
+// keep opens the folder of studies and the DICOM node that fills it. Each is nil where it is not asked for.
+func (c *UpCmd) keep(ctx context.Context) (*serve.Durable, *receiver, error) {
+	maxBytes := c.MaxFileMiB << 20
+	durable, err := c.keeping.open(ctx, maxBytes, c.fetcher)
+	if err != nil || durable == nil {
+		return nil, nil, err
+	}
+	receiver, err := c.node.open(ctx, durable.Archive(), maxBytes)
+	if err != nil {
+		durable.Close()
+		return nil, nil, err
+	}
+	return durable, receiver, nil
+}
+
 func (c *UpCmd) open(codecs *external.Pool) (*serve.Engine, error) {
 	return serve.Open(c.Model, serve.Options{Device: c.Device, DICOM: c.limits(), Codecs: codecs, Modalities: c.Modalities})
 }
@@ -113,12 +132,12 @@ func (c *UpCmd) limits() dicom.Limits {
 	return lim
 }
 
-func (c *UpCmd) announce(out *cli.Output, ln net.Listener, engine *serve.Engine) error {
+func (c *UpCmd) announce(out *cli.Output, ln net.Listener, receiver *receiver, engine *serve.Engine) error {
 	m := engine.Model()
 	slog.Info("ready", "model", m.Name, "version", m.Version, "sha256", m.SHA256, "device", engine.Device())
 	url := "http://" + ln.Addr().String()
 	out.Printf("%s\n", url)
-	return out.Result(upDoc{URL: url, Model: m, Device: engine.Device()})
+	return out.Result(upDoc{URL: url, DICOM: receiver.address(), Model: m, Device: engine.Device()})
 }
 
 // validate refuses limits that no request could keep.
@@ -137,5 +156,8 @@ func (c *UpCmd) validate() error {
 			errs = append(errs, errors.New(f.flag+" is too small"))
 		}
 	}
-	return errors.Join(append(errs, c.keeping.validate())...)
+	if c.DICOM != "" && c.Data == "" {
+		errs = append(errs, hint.Wrap(errors.New("--dicom is of no use without --data"), "name the folder that keeps the studies with --data"))
+	}
+	return errors.Join(append(errs, c.keeping.validate(), c.node.validate())...)
 }

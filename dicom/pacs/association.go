@@ -63,7 +63,12 @@ func (a *association) decide(rq *upper.Associate) (*upper.Associate, *upper.Reje
 		}
 	}
 	if len(unknown) > 0 {
-		a.refuse(a.log, RefusedContext, strings.Join(unknown, "; "))
+		// DCMTK's storescu and many others propose all that they know: a few names are enough.
+		named := strings.Join(unknown[:min(len(unknown), 5)], "; ")
+		if more := len(unknown) - 5; more > 0 {
+			named += fmt.Sprintf("; and %d more", more)
+		}
+		a.refuse(a.log, RefusedContext, named)
 	}
 	return ac, nil
 }

@@ -3,7 +3,10 @@ package pacs_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"os"
@@ -117,6 +120,32 @@ func TestPeers_DCMTKSendsEachSyntax(t *testing.T) {
 	s.stop()
 	if len(s.released) != released {
 		t.Error("storescu --abort was taken for a release")
+	}
+}
+
+// DCMTK over TLS, with a certificate of its own and without.
+func TestPeers_DCMTKSpeaksTLS(t *testing.T) {
+	needPeers(t)
+	cert, pool := certificates(t)
+	secret, err := x509.MarshalPKCS8PrivateKey(cert.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	certFile := write(t, "cert.pem", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Certificate[0]}))
+	keyFile := write(t, "key.pem", pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret}))
+	s := start(t, pacs.Options{TLS: &tls.Config{Certificates: []tls.Certificate{cert}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: pool}})
+	sent := image(t, dicom.ExplicitVRLittleEndian, digitalXRay, "1.2.3.1")
+	to := []string{"-aec", "MVMAE", "127.0.0.1", strconv.Itoa(s.node.Port), write(t, "x.dcm", sent)}
+	run(t, "storescu", append([]string{"+tls", keyFile, certFile, "+cf", certFile}, to...)...)
+	samePixels(t, sent, s.object("1.2.3.1"))
+	for _, flags := range [][]string{{"+tla", "+cf", certFile}, nil} {
+		if out, err := dimse.Run(t.Context(), "storescu", append(flags, to...)...); err == nil {
+			t.Errorf("storescu %v was let in\n%s", flags, out)
+		}
+	}
+	s.stop()
+	if n := s.Counts().Refused[pacs.RefusedTLS]; n != 2 {
+		t.Errorf("counted %d", n)
 	}
 }
 

@@ -25,7 +25,7 @@ type Options struct {
 	URL string // of the cluster's servers, separated by commas; "" is inside this process
 	// Replicas is how many servers of the cluster hold each task. Default 3; 1 inside this process.
 	Replicas int
-	// AckWait is how long after the last heartbeat of a worker its task is handed to another. Default 30 s.
+	// AckWait is how long after the last heartbeat of a worker its task is handed to another. Default 10 s.
 	AckWait time.Duration
 	// Namespace is the beginning of all names in the cluster, so that several installations can share it. Default mvmae.
 	Namespace string
@@ -52,7 +52,7 @@ var ErrInUse = errors.New("another server has its queue here")
 
 // Open opens the queue.
 func Open(ctx context.Context, opts Options) (*Queue, error) {
-	opts.AckWait = cmp.Or(opts.AckWait, 30*time.Second)
+	opts.AckWait = cmp.Or(opts.AckWait, 10*time.Second)
 	opts.Namespace = cmp.Or(opts.Namespace, "mvmae")
 	q := &Queue{opts: opts}
 	if err := q.open(ctx); err != nil {
@@ -74,10 +74,31 @@ func (q *Queue) open(ctx context.Context) (err error) {
 	if q.stream, err = jetstream.New(q.conn); err != nil {
 		return err
 	}
+	err = persist(ctx, func(ctx context.Context) error {
+		_, err := q.stream.CreateOrUpdateStream(ctx, q.config())
+		return err
+	})
+	if err != nil && !q.conn.IsConnected() {
+		return hint.Wrap(errors.New("none of the NATS servers answers"), "--nats takes their addresses, like nats://host:4222,nats://other:4222")
+	}
+	return hint.Wrap(err, "a cluster needs JetStream and as many servers as --nats-replicas says; a single server needs --nats-replicas 1")
+}
+
+// tryLimit is how long a cluster may take to answer. While it elects a leader it does not: what was asked then is lost.
+const tryLimit = 3 * time.Second
+
+// persist asks until there is an answer, for as long as a cluster may take to get ready.
+func persist(ctx context.Context, ask func(ctx context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
-	_, err = q.stream.CreateOrUpdateStream(ctx, q.config())
-	return hint.Wrap(err, "a cluster needs JetStream and as many servers as --nats-replicas says; a single server needs --nats-replicas 1")
+	for {
+		try, cancel := context.WithTimeout(ctx, tryLimit)
+		err := ask(try)
+		cancel()
+		if err == nil || !pause(ctx, askAgain) {
+			return err
+		}
+	}
 }
 
 func (q *Queue) config() jetstream.StreamConfig {
@@ -122,8 +143,9 @@ func (q *Queue) embed() error {
 }
 
 func (q *Queue) connect() (err error) {
-	q.conn, err = nats.Connect(q.opts.URL, nats.MaxReconnects(-1), nats.ReconnectWait(time.Second), nats.Name("mvmae-serve"))
-	return hint.Wrap(err, "--nats takes the addresses of NATS servers, like nats://host:4222,nats://other:4222")
+	q.conn, err = nats.Connect(q.opts.URL, nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1), nats.ReconnectWait(askAgain),
+		nats.Name("mvmae-serve"))
+	return err
 }
 
 // Close ends the connection, and the server inside the process.
@@ -194,7 +216,7 @@ func (q *Queue) Announce(message []byte) error {
 func (q *Queue) Listen(heard func(message []byte)) error {
 	_, err := q.conn.Subscribe(q.opts.Namespace+".event", func(m *nats.Msg) { heard(m.Data) })
 	if err == nil {
-		err = q.conn.FlushTimeout(startLimit) // what is announced from here on is heard
+		err = q.conn.FlushTimeout(tryLimit) // what is announced from here on is heard
 	}
 	if err != nil {
 		return fmt.Errorf("listen to events: %w", err)

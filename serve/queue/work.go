@@ -21,18 +21,23 @@ const (
 )
 
 // askAgain is how long a worker waits when the queue cannot be asked.
-const askAgain = time.Second
+const askAgain = 500 * time.Millisecond
 
 // Work takes tasks of a kind, n at a time, until ctx ends; what was begun is done to its end. do is given a context that
 // outlives ctx. A task is finished when do returns nil; after an error it is handed out again, to whoever has room for it,
 // after a pause that grows. A task may be handed out twice, so do must bear that.
 func (q *Queue) Work(ctx context.Context, kind string, n int, do func(ctx context.Context, t Task) error) error {
-	start, cancel := context.WithTimeout(ctx, startLimit)
-	defer cancel()
-	consumer, err := q.stream.CreateOrUpdateConsumer(start, q.config().Name, jetstream.ConsumerConfig{
-		Durable: kind, FilterSubject: q.subject(kind + ".>"), AckPolicy: jetstream.AckExplicitPolicy, AckWait: q.opts.AckWait,
-		MaxDeliver: -1, MaxAckPending: -1,
+	var consumer jetstream.Consumer
+	err := persist(ctx, func(ctx context.Context) (err error) {
+		consumer, err = q.stream.CreateOrUpdateConsumer(ctx, q.config().Name, jetstream.ConsumerConfig{
+			Durable: kind, FilterSubject: q.subject(kind + ".>"), AckPolicy: jetstream.AckExplicitPolicy, AckWait: q.opts.AckWait,
+			MaxDeliver: -1, MaxAckPending: -1,
+		})
+		return err
 	})
+	if ctx.Err() != nil {
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("work on %s: %w", kind, err)
 	}

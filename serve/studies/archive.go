@@ -55,14 +55,14 @@ func statusError(err error) error {
 	return err
 }
 
-// Holds says whether an object is in the store and its file on disk.
+// Holds says whether an object is in the store and its file on disk. An empty class is any.
 func (a *Archive) Holds(ctx context.Context, sopClassUID, sopInstanceUID string) (bool, error) {
 	found, err := a.Store.Find(ctx, sopInstanceUID)
 	if err != nil {
 		return false, err
 	}
 	for _, o := range found {
-		if o.SOPClassUID != sopClassUID {
+		if sopClassUID != "" && o.SOPClassUID != sopClassUID {
 			continue
 		}
 		info, err := os.Stat(a.Store.Path(o))

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -214,10 +213,4 @@ func readOutcome(path string) (*Outcome, error) {
 		return nil, fmt.Errorf("read outcome %s: %w", filepath.Base(path), err)
 	}
 	return &o, nil
-}
-
-// copyBuffered copies with a buffer that is large enough for the disk.
-func copyBuffered(w io.Writer, r io.Reader) (int64, error) {
-	// Neither end may offer its own way, with its own small buffer.
-	return io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{r}, make([]byte, 256<<10))
 }

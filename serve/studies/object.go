@@ -109,7 +109,7 @@ func ValidUID(s string) bool {
 
 // The sizes of the beginning of a file that is read to learn what it is.
 const (
-	headBytes    = 64 << 10
+	headBytes    = 4 << 10 // little, so that a slow sender is known by its first packets
 	maxHeadBytes = 4 << 20
 )
 

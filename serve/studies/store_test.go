@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -177,6 +178,33 @@ func TestStore_RefusesAndLeavesNothing(t *testing.T) {
 			t.Errorf("%s: left: %q", name, left)
 		}
 	}
+}
+
+// TestStage_MemoryDoesNotGrowWithTheObject counts all that is ever allocated for an object of 100 MiB.
+func TestStage_MemoryDoesNotGrowWithTheObject(t *testing.T) {
+	const size = 100 << 20
+	s := open(t, t.TempDir(), Options{})
+	object := servetest.Object{}.Bytes(t)
+	long := io.LimitReader(io.MultiReader(bytes.NewReader(object), zeros{}), size)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	st, err := s.Stage(t.Context(), long, Source{}, nil)
+	runtime.ReadMemStats(&after)
+	if err != nil || st.Size != size {
+		t.Fatalf("%+v, %v", st, err)
+	}
+	st.Discard()
+	if n := after.TotalAlloc - before.TotalAlloc; n > 4<<20 {
+		t.Errorf("%d bytes were allocated", n)
+	}
+}
+
+// zeros never ends.
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) {
+	clear(p)
+	return len(p), nil
 }
 
 func TestStore_FileSizeLimitIsAFullDisk(t *testing.T) {

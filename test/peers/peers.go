@@ -52,13 +52,18 @@ type Timing struct {
 // Names are the peers that decode.
 var Names = []string{"pylibjpeg", "gdcm", "dcmtk"}
 
+// python is where the peers' Python should be.
+func python() string {
+	if python := os.Getenv(PythonEnv); python != "" {
+		return python
+	}
+	_, here, _, _ := runtime.Caller(0)
+	return filepath.Join(filepath.Dir(here), "..", "..", ".venv-peers", "bin", "python")
+}
+
 // Find returns the peers' Python, or an error with the cure if a peer is missing.
 func Find() (Python, error) {
-	python := os.Getenv(PythonEnv)
-	if python == "" {
-		_, here, _, _ := runtime.Caller(0)
-		python = filepath.Join(filepath.Dir(here), "..", "..", ".venv-peers", "bin", "python")
-	}
+	python := python()
 	var errs []error
 	for _, p := range []string{python, "dcmcjpeg", "dcmdjpeg", "dcmcjpls", "dcmdjpls", "dcmcrle", "dcmdrle", "gdcmconv"} {
 		if _, err := exec.LookPath(p); err != nil {
@@ -126,4 +131,14 @@ func Values(dir string, a Answer) ([]int32, error) {
 		values[i] = int32(binary.LittleEndian.Uint32(raw[4*i:]))
 	}
 	return values, nil
+}
+
+// NATSServer returns the NATS server among the peers' packages, or an error with the cure if it is missing.
+func NATSServer() (string, error) {
+	bin := filepath.Dir(python())
+	program, err := exec.LookPath(filepath.Join(bin, "nats-server"))
+	if err != nil { // Python without venv keeps programs beside its packages
+		program, err = exec.LookPath(filepath.Join(bin, "..", "packages", "bin", "nats-server"))
+	}
+	return program, hint.Wrap(err, `run "make peers"`)
 }

@@ -85,7 +85,7 @@ func (t *tail) read(r io.Reader) {
 		t.mu.Lock()
 		t.text.WriteString(lines.Text() + "\n")
 		t.mu.Unlock()
-		if t.want != "" && strings.Contains(lines.Text(), t.want) {
+		if t.want != "" && strings.Contains(lines.Text()+"\n", t.want) {
 			close(t.seen)
 			t.want = ""
 		}
@@ -97,14 +97,6 @@ func (p *Process) Log() string {
 	p.log.mu.Lock()
 	defer p.log.mu.Unlock()
 	return p.log.text.String()
-}
-
-// CPU is the user and system time of the process, once it has ended.
-func (p *Process) CPU() time.Duration {
-	if p.cmd.ProcessState == nil {
-		return 0
-	}
-	return p.cmd.ProcessState.UserTime() + p.cmd.ProcessState.SystemTime()
 }
 
 // PID is the number of the process.
@@ -168,6 +160,18 @@ func StoreSCP(ctx context.Context, ae, dir string, args ...string) (*Process, er
 	}
 	p := &Process{AE: ae, Port: port}
 	return p, launch(ctx, p, "", "storescp", append(append([]string{"-aet", ae, "-od", dir}, args...), strconv.Itoa(port))...)
+}
+
+// Launch starts a program that writes the port it listens at as its first line.
+func Launch(ctx context.Context, ae, program string, args ...string) (*Process, error) {
+	p := &Process{AE: ae}
+	if err := launch(ctx, p, "\n", program, args...); err != nil {
+		return nil, err
+	}
+	first, _, _ := strings.Cut(p.Log(), "\n")
+	var err error
+	p.Port, err = strconv.Atoi(first)
+	return p, err
 }
 
 // Orthanc is a running one.
