@@ -22,8 +22,8 @@ type Meta struct {
 	TransferSyntaxUID string
 }
 
-// ReadMeta reads the head of a Part 10 file: preamble and file meta information, which must be whole in it. It returns the place of the data
-// set too. A field that is not there is empty, but for the transfer syntax.
+// ReadMeta reads the head of a Part 10 file: preamble and file meta information, which must be whole in it. It returns the
+// place of the data set too. A field that is not there is empty, but for the transfer syntax.
 func ReadMeta(head []byte) (Meta, int, error) {
 	g := &guard{data: head, lim: DefaultLimits()}
 	return g.meta()
@@ -59,17 +59,18 @@ func (m Meta) Encode() ([]byte, error) {
 
 // identify finds what the file meta information repeats of a data set.
 func identify(elems []Element) (m Meta, err error) {
+	class, instance := false, false
 	for _, e := range elems {
 		switch {
 		case e.Tag.Group <= 2:
 			return m, fmt.Errorf("element %s: groups 0 and 2 are not the caller's", e.Tag)
 		case e.Tag == tag.SOPClassUID:
-			m.SOPClassUID, _ = e.Value.(string)
+			m.SOPClassUID, class = e.Value.(string)
 		case e.Tag == tag.SOPInstanceUID:
-			m.SOPInstanceUID, _ = e.Value.(string)
+			m.SOPInstanceUID, instance = e.Value.(string)
 		}
 	}
-	if m.SOPClassUID == "" || m.SOPInstanceUID == "" {
+	if !class || !instance {
 		return m, fmt.Errorf("no SOPClassUID or no SOPInstanceUID")
 	}
 	return m, nil

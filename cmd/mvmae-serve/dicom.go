@@ -30,7 +30,7 @@ type calling struct {
 type node struct {
 	calling  `embed:""`
 	DICOM    string      `name:"dicom" placeholder:"HOST:PORT" help:"Receive studies there over DICOM; port 0 takes a free one."`
-	Peer     []pacs.Node `name:"peer" placeholder:"AE[@HOST:PORT]" help:"An application that may call: from HOST alone where it is given. Reports of storage commitment go to HOST:PORT. Without any, callers on this machine are let in."`
+	Peer     []pacs.Node `name:"peer" placeholder:"AE[@HOST:PORT]" help:"An application that may call, from HOST alone where it is given; reports of storage commitment go there. Without any, callers on this machine are let in."`
 	ClientCA string      `name:"dicom-client-ca" type:"existingfile" placeholder:"FILE" help:"Peers must show a certificate that one of these vouches for."`
 	Priors   pacs.Node   `name:"priors" placeholder:"AE@HOST:PORT" help:"Fetch from this PACS what is missing of a study that has arrived (C-FIND, C-MOVE)."`
 

@@ -220,7 +220,8 @@ func TestUp_FetchesWhatIsMissing(t *testing.T) {
 		writeFile(t, filepath.Join(g.dir, fmt.Sprint(i)), o.Bytes(t))
 		g.run(fmt.Sprintf("curl -sSf -X POST http://127.0.0.1:8042/instances --data-binary @%d", i))
 	}
-	g.start("mvmae-serve up --model "+model+" --data studies --listen 127.0.0.1:8080 --dicom 127.0.0.1:11112 --peer STORESCU --priors ORTHANC@127.0.0.1:4242 --quiet 200ms", "http://")
+	g.start("mvmae-serve up --model "+model+" --data studies --listen 127.0.0.1:8080 --dicom 127.0.0.1:11112 --peer STORESCU"+
+		" --priors ORTHANC@127.0.0.1:4242 --quiet 200ms", "http://")
 	g.listen()
 	g.run("storescu -aec MVMAE 127.0.0.1 11112 0")
 	g.await("1.2.345")

@@ -24,7 +24,9 @@ import (
 )
 
 func TestServer_LetsInWhoIsListed(t *testing.T) {
-	s := start(t, pacs.Options{AETitle: "CXR", Peers: []pacs.Node{{AE: "LISTED"}, {AE: "HERE", Host: "localhost", Port: 1}, {AE: "ELSEWHERE", Host: "192.0.2.1", Port: 104}}})
+	s := start(t, pacs.Options{AETitle: "CXR", Peers: []pacs.Node{
+		{AE: "LISTED"}, {AE: "HERE", Host: "localhost", Port: 1}, {AE: "ELSEWHERE", Host: "192.0.2.1", Port: 104},
+	}})
 	for _, c := range []struct {
 		name, calling, called string
 		rejection             *upper.Rejection
@@ -35,8 +37,10 @@ func TestServer_LetsInWhoIsListed(t *testing.T) {
 		{name: "listed with this host", calling: "HERE", called: "CXR"},
 		{"unknown", "STRANGER", "CXR", &upper.RejectCallingAE, pacs.RefusedCaller,
 			`the calling AE title \"STRANGER\" is not among the peers listed`, "list AE title STRANGER, with this machine's address, among the applications that CXR knows"},
-		{"from elsewhere", "ELSEWHERE", "CXR", &upper.RejectCallingAE, pacs.RefusedHost, `\"ELSEWHERE\" is listed, but not with the address 127.0.0.1`, "list AE title"},
-		{"for somebody else", "LISTED", "PACS", &upper.RejectCalledAE, pacs.RefusedCalled, `it calls \"PACS\", but we are \"CXR\"`, "PACS is not the AE title that listens there"},
+		{"from elsewhere", "ELSEWHERE", "CXR", &upper.RejectCallingAE, pacs.RefusedHost,
+			`\"ELSEWHERE\" is listed, but not with the address 127.0.0.1`, "list AE title"},
+		{"for somebody else", "LISTED", "PACS", &upper.RejectCalledAE, pacs.RefusedCalled,
+			`it calls \"PACS\", but we are \"CXR\"`, "PACS is not the AE title that listens there"},
 	} {
 		node := s.node
 		node.AE = c.called

@@ -18,8 +18,8 @@ const DefaultAE = "MVMAE"
 type Options struct {
 	// AETitle is ours: what peers must call. Default [DefaultAE].
 	AETitle string
-	// Peers are who may call, and where reports of commitment go. A peer with a host may call from there alone. Without any, callers on this machine
-	// are let in, whatever they call themselves.
+	// Peers are who may call, and where reports of commitment go. A peer with a host may call from there alone. Without any,
+	// callers on this machine are let in, whatever they call themselves.
 	Peers []Node
 	// Archive keeps what is received.
 	Archive Archive
@@ -30,13 +30,13 @@ type Options struct {
 	Limits  Limits
 	// Committed, where it is set, is told the outcome of commitments that [Client.RequestCommitment] asked for.
 	Committed func(ctx context.Context, from string, c Commitment)
-	// Log gets one line an association and one a refusal, never a patient's data. Default slog.Default().
+	// Log gets two lines an association and one a refusal, never a patient's data. Default slog.Default().
 	Log *slog.Logger
 }
 
 // Limits bound what peers may cost. The zero value of a field means its default.
 type Limits struct {
-	// Associations is how many there may be at a time. Default 256: one that is idle takes some 20 KiB.
+	// Associations is how many there may be at a time. Default 256: one that is idle takes some 10 KiB.
 	Associations int
 	// AssociationsPerSec is how many may begin in a second. Default 100.
 	AssociationsPerSec int

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -208,7 +209,8 @@ func TestServer_KeepsWhatIsSentByteForByte(t *testing.T) {
 	if counts.Bytes < 4<<20 {
 		t.Errorf("counted %d bytes", counts.Bytes)
 	}
-	if diff := cmp.Diff(pacs.Counts{Associations: 1, Released: 1, Objects: int64(len(sent)), Echoes: 1}, counts, cmpopts.IgnoreFields(counts, "Bytes"), cmpopts.EquateEmpty()); diff != "" {
+	wantCounts := pacs.Counts{Associations: 1, Released: 1, Objects: int64(len(sent)), Echoes: 1}
+	if diff := cmp.Diff(wantCounts, counts, cmpopts.IgnoreFields(counts, "Bytes"), cmpopts.EquateEmpty()); diff != "" {
 		t.Errorf("counts (-want +got)\n%s", diff)
 	}
 	if log := s.log.String(); strings.Contains(strings.ToLower(log), "secret") || strings.Contains(log, "1.2.3.") {
@@ -227,8 +229,9 @@ func TestServer_RefusesObjectsByStatus(t *testing.T) {
 		comment string
 		code    pacs.Refusal
 	}{
-		{"archive's choice", fmt.Errorf("keep: %w", &pacs.StatusError{Status: pacs.StatusNotMatching, Comment: "another SOP class inside", Err: errors.New("inside information")}),
-			pacs.Limits{}, "1.2.3.1", pacs.StatusNotMatching, "another SOP class inside", pacs.RefusedObject},
+		{"archive's choice", fmt.Errorf("keep: %w", &pacs.StatusError{
+			Status: pacs.StatusNotMatching, Comment: "another SOP class inside", Err: errors.New("inside information"),
+		}), pacs.Limits{}, "1.2.3.1", pacs.StatusNotMatching, "another SOP class inside", pacs.RefusedObject},
 		{"archive's error", errors.New("no space left on device"), pacs.Limits{}, "1.2.3.1", pacs.StatusOutOfResources, "the object could not be stored", pacs.RefusedObject},
 		{"too large", nil, pacs.Limits{ObjectBytes: 1 << 20}, "1.2.3.1", pacs.StatusOutOfResources, "an object of more than 1048576 bytes", pacs.RefusedLarge},
 		{"a UID that is none", nil, pacs.Limits{}, "1.2.3/../../x", pacs.StatusInvalidInstance, "the SOP instance UID may hold digits and dots alone", pacs.RefusedIdentity},
@@ -267,6 +270,41 @@ func TestServer_AnObjectWithoutEndIsCutOff(t *testing.T) {
 	s.stop()
 	if diff := cmp.Diff(map[pacs.Refusal]int64{pacs.RefusedLarge: 1, pacs.RefusedProtocol: 1}, s.Counts().Refused); diff != "" {
 		t.Errorf("refused (-want +got)\n%s", diff)
+	}
+}
+
+// zeros never end.
+type zeros struct{}
+
+func (zeros) Read(b []byte) (int, error) {
+	clear(b)
+	return len(b), nil
+}
+
+// Both ends together allocate a few buffers for an object of 128 MiB.
+func TestServer_MemoryDoesNotGrowWithTheObject(t *testing.T) {
+	m := &measuring{}
+	s := start(t, pacs.Options{Archive: m})
+	client := s.mustDial(t)
+	head, err := dicom.Meta{SOPClassUID: digitalXRay, SOPInstanceUID: "1.2.3.1", TransferSyntaxUID: dicom.ExplicitVRLittleEndian}.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const size = 128 << 20
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	if err := client.Store(t.Context(), io.MultiReader(bytes.NewReader(head), io.LimitReader(zeros{}, size))); err != nil {
+		t.Fatal(err)
+	}
+	runtime.ReadMemStats(&after)
+	if n := after.TotalAlloc - before.TotalAlloc; n > 4<<20 {
+		t.Errorf("%d bytes were allocated", n)
+	}
+	if err := client.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if n := s.Counts().Bytes; n != size {
+		t.Errorf("%d bytes arrived, %d were sent", n, size)
 	}
 }
 

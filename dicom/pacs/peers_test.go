@@ -86,7 +86,8 @@ func samePixels(t *testing.T, want, got []byte) {
 	}
 	wantSyntax, wantPixels := pixels(want)
 	gotSyntax, gotPixels := pixels(got)
-	if wantSyntax != gotSyntax || !bytes.Equal(slices.Concat(wantPixels.Fragments...), slices.Concat(gotPixels.Fragments...)) || !bytes.Equal(wantPixels.Data, gotPixels.Data) {
+	if wantSyntax != gotSyntax || !bytes.Equal(wantPixels.Data, gotPixels.Data) ||
+		!bytes.Equal(slices.Concat(wantPixels.Fragments...), slices.Concat(gotPixels.Fragments...)) {
 		t.Errorf("another object arrived: %s in place of %s", gotSyntax, wantSyntax)
 	}
 }
@@ -161,7 +162,8 @@ func TestPeers_WeSendToDCMTK(t *testing.T) {
 	for i, syntax := range []string{dicom.ExplicitVRLittleEndian, dicom.ImplicitVRLittleEndian, dicom.JPEG2000Lossless, dicom.RLELossless} {
 		uid := fmt.Sprintf("1.2.3.9.%d", i)
 		sent := image(t, syntax, digitalXRay, uid)
-		c, err := pacs.Dial(t.Context(), node, pacs.ClientOptions{}, pacs.Proposal{SOPClass: digitalXRay, TransferSyntaxes: []string{syntax}}, pacs.Proposal{SOPClass: pacs.Verification})
+		c, err := pacs.Dial(t.Context(), node, pacs.ClientOptions{},
+			pacs.Proposal{SOPClass: digitalXRay, TransferSyntaxes: []string{syntax}}, pacs.Proposal{SOPClass: pacs.Verification})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -331,7 +333,8 @@ func findBoth(t *testing.T, node pacs.Node) int {
 	if err := errors.Join(err, c.Close(t.Context())); err != nil {
 		t.Fatal(err)
 	}
-	theirs := run(t, "findscu", "-S", "-aet", "MVMAE", "-aec", node.AE, "-k", "QueryRetrieveLevel=SERIES", "-k", "StudyInstanceUID=1.2.3", "-k", "SeriesInstanceUID", node.Host, strconv.Itoa(node.Port))
+	theirs := run(t, "findscu", "-S", "-aet", "MVMAE", "-aec", node.AE, "-k", "QueryRetrieveLevel=SERIES", "-k", "StudyInstanceUID=1.2.3",
+		"-k", "SeriesInstanceUID", node.Host, strconv.Itoa(node.Port))
 	for _, uid := range ours {
 		if !strings.Contains(theirs, "["+uid) {
 			t.Errorf("findscu did not find series %s\n%s", uid, theirs)

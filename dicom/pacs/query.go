@@ -27,8 +27,8 @@ func (l Level) element() dicom.Element {
 // pending says whether more responses follow (PS3.4 C.4.1.1.4).
 func pending(s Status) bool { return s == StatusPending || s == StatusPendingWarning }
 
-// Find asks the peer what it has (C-FIND). keys are what to match, and empty what to return; each answer is yielded, until that returns
-// false. The association needs a [Proposal] for [StudyRootFind].
+// Find asks the peer what it has (C-FIND). keys are what to match, and empty what to return; each answer is yielded, until
+// that returns false. The association needs a [Proposal] for [StudyRootFind].
 func (c *Client) Find(ctx context.Context, level Level, keys []dicom.Element, yield func(dicom.Header) bool) error {
 	cmd := &command{Field: cFindRQ, SOPClass: StudyRootFind}
 	k, err := c.begin(ctx, cmd, append(slices.Clone(keys), level.element()))
@@ -65,8 +65,8 @@ func (c *Client) Find(ctx context.Context, level Level, keys []dicom.Element, yi
 // Moved is how many objects a C-MOVE was about.
 type Moved struct{ Completed, Failed, Warning int }
 
-// Move asks the peer to send objects to another application, which it must know by its AE title (C-MOVE). The association needs a [Proposal] for
-// [StudyRootMove].
+// Move asks the peer to send objects to another application, which it must know by its AE title (C-MOVE). The association
+// needs a [Proposal] for [StudyRootMove].
 func (c *Client) Move(ctx context.Context, level Level, destination string, keys []dicom.Element) (Moved, error) {
 	cmd := &command{Field: cMoveRQ, SOPClass: StudyRootMove, Destination: destination}
 	if _, err := c.begin(ctx, cmd, append(slices.Clone(keys), level.element())); err != nil {
@@ -120,8 +120,8 @@ type Completion struct {
 	Moved
 }
 
-// Complete fetches what we miss of a study: it asks the peer for the study's radiographs, the archive which of them it holds, and has the peer send
-// the rest to destination, our own AE title (C-FIND, C-MOVE).
+// Complete fetches what we miss of a study: it asks the peer for the study's radiographs, the archive which of them it
+// holds, and has the peer send the rest to destination, our own AE title (C-FIND, C-MOVE).
 func Complete(ctx context.Context, from Node, opt ClientOptions, archive Archive, destination, studyUID string) (done Completion, err error) {
 	c, err := Dial(ctx, from, opt, Proposal{SOPClass: StudyRootFind}, Proposal{SOPClass: StudyRootMove})
 	if err != nil {

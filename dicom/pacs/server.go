@@ -68,8 +68,8 @@ func (s *Server) refuse(log *slog.Logger, r Refusal, why string) {
 	s.count(func(c *Counts) { c.Refused[r]++ })
 }
 
-// Serve answers the peers that connect to ln until ctx ends. Messages at hand are then answered, if Limits.Drain suffices, and the
-// associations aborted.
+// Serve answers the peers that connect to ln until ctx ends. Messages at hand are then answered, if Limits.Drain suffices,
+// and the associations aborted.
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	defer ln.Close()
 	defer context.AfterFunc(ctx, func() { ln.Close() })()

@@ -47,16 +47,14 @@ func makeFolders(dir string) error {
 	return errors.Join(syncDir(filepath.Join(dir, studiesDir)), syncDir(dir))
 }
 
-// ensureFolder makes the folder of a study.
-func ensureFolder(folder string) error {
-	err := os.Mkdir(folder, 0o700)
+// ensureFolder makes the folder of a study and says whether it did. Its name is then to be synced: after what is put into
+// it, for which a journaling file system has to commit once only.
+func ensureFolder(folder string) (made bool, err error) {
+	err = os.Mkdir(folder, 0o700)
 	if errors.Is(err, fs.ErrExist) {
-		return nil
+		return false, nil
 	}
-	if err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(folder))
+	return err == nil, err
 }
 
 // syncDir makes the names in a folder durable.

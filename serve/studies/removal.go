@@ -141,13 +141,13 @@ func (s *Store) finishRemoval(away string) error {
 			continue
 		}
 		folder := s.folder(o.StudyInstanceUID)
-		if err := ensureFolder(folder); err != nil {
+		if _, err := ensureFolder(folder); err != nil {
 			return err
 		}
 		if err := os.Rename(filepath.Join(away, o.Digest+objectExt), filepath.Join(folder, o.Digest+objectExt)); err != nil {
 			return err
 		}
-		if err := syncDir(folder); err != nil {
+		if err := errors.Join(syncDir(filepath.Dir(folder)), syncDir(folder)); err != nil {
 			return err
 		}
 	}

@@ -199,7 +199,8 @@ func (s *Store) commit(uid string, staged []*Staged) error {
 
 // place moves staged objects into their folder and syncs it.
 func (s *Store) place(folder string, staged []*Staged) error {
-	if err := ensureFolder(folder); err != nil {
+	made, err := ensureFolder(folder)
+	if err != nil {
 		return err
 	}
 	for _, st := range staged {
@@ -213,6 +214,11 @@ func (s *Store) place(folder string, staged []*Staged) error {
 			return err
 		}
 		if err := os.Rename(st.temp, path); err != nil {
+			return err
+		}
+	}
+	if made {
+		if err := syncDir(filepath.Dir(folder)); err != nil {
 			return err
 		}
 	}

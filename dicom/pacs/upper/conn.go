@@ -14,8 +14,8 @@ import (
 
 // Timers are how long a peer may take. The zero value of a field means its default.
 type Timers struct {
-	// ARTIM is how long a connection may stay without an association: before it is asked for, while it is answered, and after it is
-	// over (PS3.8 9.1.5). Default 10 s.
+	// ARTIM is how long a connection may stay without an association: before it is asked for, while it is answered, and after
+	// it is over (PS3.8 9.1.5). Default 10 s.
 	ARTIM time.Duration
 	// PDU is how long a PDU may take to arrive once it has begun, and how long one of ours may take to leave. Default 1 min:
 	// with the default limits the slowest sender has 4 KiB/s.
@@ -227,7 +227,7 @@ func (c *Conn) next(ctx context.Context, wait time.Duration) (event, error) {
 	}
 	f, err := c.fire(e, abortPDU(e))
 	switch {
-	case ctx.Err() != nil:
+	case ctx.Err() != nil && (e == evAbortRequest || e == evExpired):
 		err = context.Cause(ctx)
 	case err != nil:
 	case e == evAbort:
@@ -282,8 +282,8 @@ func (c *Conn) finish(ctx context.Context) {
 	c.Close()
 }
 
-// Receive returns the fragments of the next P-DATA-TF, which must begin within wait. It returns io.EOF once the peer has released the association. With every error
-// the association is over and the connection closed.
+// Receive returns the fragments of the next P-DATA-TF, which must begin within wait. It returns io.EOF once the peer has
+// released the association. With every error the association is over and the connection closed.
 func (c *Conn) Receive(ctx context.Context, wait time.Duration) ([]PDV, error) {
 	e, err := c.next(ctx, wait)
 	if err == nil && e == evReleaseRQ {

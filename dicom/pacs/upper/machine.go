@@ -120,8 +120,8 @@ type effect struct {
 	next  State
 }
 
-// effects is indexed by action. AE-6 is a state of its own here even if the peer is to be refused: the refusal is then the next event, Evt8.
-// The next state of AR-8 is that of the requestor.
+// effects is indexed by action. AE-6 is a state of its own here even if the peer is to be refused: the refusal is then the
+// next event, Evt8. The next state of AR-8 is that of the requestor.
 var effects = [...]effect{
 	ae1:  {"AE-1", 0, keep, false, stAwaitTransport},
 	ae2:  {"AE-2", AssociateRQ, keep, false, stAwaitAnswer},

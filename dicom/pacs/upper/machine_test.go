@@ -126,7 +126,8 @@ func fromPeer(e event) []byte {
 	return nil
 }
 
-// Every cell is tried on a connection that is in that state: what goes out, what becomes of it, and of ARTIM. The clock is synctest's.
+// Every cell is tried on a connection that is in that state: what goes out, what becomes of it, and of ARTIM. The clock is
+// synctest's.
 func TestConn_DoesWhatTheTableSays(t *testing.T) {
 	for _, c := range cells(t) {
 		for _, requestor := range []bool{true, false} {

@@ -1,5 +1,5 @@
-// Package dimse runs other people's DICOM network programs, which tests and benchmarks let talk to ours: DCMTK's tools, Orthanc,
-// and pynetdicom through the peers' Python. "make peers" installs them; [Find] says whether they are there.
+// Package dimse runs other people's DICOM network programs, which tests and benchmarks let talk to ours: DCMTK's tools,
+// Orthanc, and pynetdicom through the peers' Python. "make peers" installs them; [Find] says whether they are there.
 package dimse
 
 import (
@@ -180,8 +180,8 @@ type Orthanc struct {
 	HTTP string // its REST API's address
 }
 
-// StartOrthanc starts Orthanc with a configuration, of which the ports and folders are set here: to free ones, and below dir. A port of config is
-// taken over.
+// StartOrthanc starts Orthanc with a configuration, of which the ports and folders are set here: to free ones, and below
+// dir. A port of config is taken over.
 func StartOrthanc(ctx context.Context, dir string, config map[string]any) (*Orthanc, error) {
 	ports := map[string]int{}
 	for _, key := range []string{"DicomPort", "HttpPort"} {
@@ -213,7 +213,8 @@ func StartOrthanc(ctx context.Context, dir string, config map[string]any) (*Orth
 	return o, launch(ctx, &o.Process, "Orthanc has started", "Orthanc", path)
 }
 
-// Call asks the REST API and reads the JSON of the answer into result, if it is not nil. body is sent as JSON, or as it is if it is []byte.
+// Call asks the REST API and reads the JSON of the answer into result, if it is not nil. body is sent as JSON, or as it is
+// if it is []byte.
 func (o *Orthanc) Call(ctx context.Context, method, path string, body, result any) error {
 	var data []byte
 	switch b := body.(type) {
