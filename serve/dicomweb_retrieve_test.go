@@ -88,6 +88,7 @@ func TestWado_Negotiation(t *testing.T) {
 		`multipart/related; type="application/dicom"; transfer-syntax=1.2.840.10008.1.2.4.50, */*;q=0`: {406, 406},
 		`multipart/related; type="application/octet-stream"`:                                           {406, 406},
 		`image/jpeg, multipart/related; type="application/dicom"; transfer-syntax=*;q=0.1`:             {200, 200},
+		"*/*;q=0":                {406, 406},
 		"application/dicom+json": {406, 406},
 	} {
 		for i, study := range []string{"1.2.3", "1.5"} {

@@ -47,9 +47,9 @@ type failure struct {
 	reason          int
 }
 
-// store is STOW-RS (PS3.18 10.5). All that can be kept of a request is on disk, synced, before the answer is given; the end of
+// stow is STOW-RS (PS3.18 10.5). All that can be kept of a request is on disk, synced, before the answer is given; the end of
 // the request is the sender's word that its studies are complete. Of a request that breaks off nothing is kept.
-func (s *Server) store(c *gin.Context) {
+func (s *Server) stow(c *gin.Context) {
 	study, _, _, ok := s.pathUIDs(c)
 	if !ok || !s.wantsJSON(c) {
 		return
