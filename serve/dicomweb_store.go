@@ -54,10 +54,13 @@ func (s *Server) stow(c *gin.Context) {
 	if !ok || !s.wantsJSON(c) {
 		return
 	}
-	if p := refusedType(c.GetHeader("Content-Type")); p != nil {
+	contentType := c.GetHeader("Content-Type")
+	if p := refusedType(contentType); p != nil {
 		s.refuse(c, p)
 		return
 	}
+	// RFC 2045 wants quotes around a slash, which many senders leave out.
+	c.Request.Header.Set("Content-Type", strings.Replace(contentType, "type="+typeDICOM, `type="`+typeDICOM+`"`, 1))
 	if s.stopped.Load() {
 		s.refuse(c, draining())
 		return

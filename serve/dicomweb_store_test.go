@@ -127,6 +127,19 @@ func TestStow_Refusals(t *testing.T) {
 	}
 }
 
+func TestStow_TypeWithoutQuotes(t *testing.T) {
+	d := openDurable(t, t.TempDir(), DurableOptions{})
+	r := stow(t, "/studies", explicit(t, nil))
+	quoted := r.Header.Get("Content-Type")
+	r.Header.Set("Content-Type", strings.Replace(quoted, `"application/dicom"`, "application/dicom", 1))
+	if r.Header.Get("Content-Type") == quoted {
+		t.Fatalf("%s has no quotes", quoted)
+	}
+	if got := stored(t, d.do(r)); len(got) != 1 {
+		t.Errorf("stored %q", got)
+	}
+}
+
 func TestStow_HostileMultipart(t *testing.T) {
 	d := openDurable(t, t.TempDir(), DurableOptions{})
 	d.opts.Limits = Limits{RequestBytes: 1 << 20, FileBytes: 20 << 10, Files: 3}
