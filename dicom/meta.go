@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"strings"
 
 	"github.com/suyashkumar/dicom/pkg/tag"
 )
@@ -65,13 +66,21 @@ func identify(elems []Element) (m Meta, err error) {
 		case e.Tag.Group <= 2:
 			return m, fmt.Errorf("element %s: groups 0 and 2 are not the caller's", e.Tag)
 		case e.Tag == tag.SOPClassUID:
-			m.SOPClassUID, class = e.Value.(string)
+			m.SOPClassUID, class = oneText(e.Value)
 		case e.Tag == tag.SOPInstanceUID:
-			m.SOPInstanceUID, instance = e.Value.(string)
+			m.SOPInstanceUID, instance = oneText(e.Value)
 		}
 	}
 	if !class || !instance {
 		return m, fmt.Errorf("no SOPClassUID or no SOPInstanceUID")
 	}
 	return m, nil
+}
+
+func oneText(value any) (text string, ok bool) {
+	if list, several := value.([]string); several {
+		return strings.Join(list, `\`), true
+	}
+	text, ok = value.(string)
+	return text, ok
 }

@@ -32,6 +32,7 @@ type keeping struct {
 	NATS              string            `name:"nats" placeholder:"URL" help:"NATS servers that many servers with one --data folder share work by (default: a queue of this server's own)."`
 	NATSReplicas      int               `name:"nats-replicas" default:"3" help:"How many NATS servers hold each piece of work."`
 	NATSNamespace     string            `name:"nats-namespace" default:"mvmae" placeholder:"NAME" help:"Another name for each --data folder, where several use the same NATS servers."`
+	Sweep             time.Duration     `default:"30s" help:"How often the folder is looked through for studies that a server which died has left."`
 	Workers           int               `default:"-1" placeholder:"N" help:"Kept studies classified at a time; 0 leaves them to other servers (default: one per core)."`
 }
 
@@ -43,7 +44,7 @@ func (k *keeping) open(ctx context.Context, maxBytes int64, fetcher func(func() 
 	opts := serve.DurableOptions{
 		Quiet: k.Quiet, Limit: k.CompleteWithin, Conflicts: k.SameUID, Attempts: k.Attempts, Retain: k.Retain,
 		CompleteOnRelease: k.CompleteOnRelease, DiskHigh: k.DiskHigh, DiskLow: k.DiskLow, NATS: k.NATS, Replicas: k.NATSReplicas, MaxBytes: maxBytes,
-		Namespace: k.NATSNamespace, Workers: max(k.Workers, 0),
+		Namespace: k.NATSNamespace, Workers: max(k.Workers, 0), Sweep: k.Sweep,
 	}
 	if k.Workers == 0 {
 		opts.Workers = -1
@@ -83,6 +84,7 @@ func (k *keeping) validate() error {
 	}
 	refuse(k.Quiet <= 0, "", "--quiet is too small")
 	refuse(k.CompleteWithin < k.Quiet, "", "--complete-within is less than --quiet")
+	refuse(k.Sweep <= 0, "", "--sweep is too small")
 	refuse(k.Attempts < 1, "", "--attempts is too small")
 	refuse(k.Retain < 0, "", "--retain is too small")
 	refuse(k.DiskLow < 1 || k.DiskLow > k.DiskHigh || k.DiskHigh > 99, "", "--disk-low and --disk-high must be in order, from 1 to 99")

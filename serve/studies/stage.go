@@ -175,13 +175,14 @@ func (s *Store) commit(uid string, staged []*Staged) error {
 	e := s.locked(uid)
 	defer e.mu.Unlock()
 	folder := s.folder(uid)
-	err := s.place(folder, staged)
+	err := s.place(folder, staged, !e.synced)
 	if errors.Is(err, fs.ErrNotExist) { // another server removed the study in this moment
-		err = s.place(folder, staged)
+		err = s.place(folder, staged, true)
 	}
 	if err != nil {
 		return errors.Join(diskError(err), s.reread(folder, e)) // some may be there
 	}
+	e.synced = true
 	st := &Study{Objects: slices.Clone(e.study.Objects), Outcomes: e.study.Outcomes}
 	for _, one := range staged {
 		if !slices.ContainsFunc(st.Objects, func(o Object) bool { return o.Digest == one.Digest }) {
@@ -197,8 +198,8 @@ func (s *Store) commit(uid string, staged []*Staged) error {
 	return nil
 }
 
-// place moves staged objects into their folder and syncs it.
-func (s *Store) place(folder string, staged []*Staged) error {
+// place moves staged objects into their folder and syncs it, and the folder's own name if asked to or if it is new.
+func (s *Store) place(folder string, staged []*Staged, syncName bool) error {
 	made, err := ensureFolder(folder)
 	if err != nil {
 		return err
@@ -217,7 +218,7 @@ func (s *Store) place(folder string, staged []*Staged) error {
 			return err
 		}
 	}
-	if made {
+	if made || syncName {
 		if err := syncDir(filepath.Dir(folder)); err != nil {
 			return err
 		}

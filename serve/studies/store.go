@@ -46,6 +46,7 @@ type entry struct {
 	mu      sync.Mutex // of the study's folder in this process
 	study   *Study     // replaced, never changed; nil when the entry is no longer in the store
 	modTime time.Time  // of the folder when it was read, zero if it may have changed in the same moment
+	synced  bool       // whether this process has synced the folder's name: whoever made it may not have got there
 }
 
 // Open opens the store in a folder, which is made if it is not there, and reads its index.

@@ -119,7 +119,7 @@ func (w *world) all() []*process { return append(append([]*process{}, w.nats...)
 
 func (w *world) build() error {
 	w.data = filepath.Join(w.Dir, "data")
-	args := []string{"--model", w.Model, "--data", w.data, "--quiet", "300ms", "--complete-within", "10s", "--drain-delay", "0s"}
+	args := []string{"--model", w.Model, "--data", w.data, "--quiet", "300ms", "--complete-within", "10s", "--sweep", "3s", "--drain-delay", "0s"}
 	servers := 1
 	if w.NATS != "" {
 		urls, err := w.cluster()
