@@ -24,6 +24,7 @@ build: runtime ## build the programs into bin/, with what "codecs" installs wher
 	@sh cmd/mvmae-codec/libraries install || echo "mvmae-codec is built without: JPEG-LS and JPEG 2000 will be refused" >&2
 	$(GO) build -trimpath -tags "$(CODEC_TAGS)" -o bin/ ./cmd/...
 
+# Where there is systemd Debian starts Orthanc as a service: "systemctl disable --now orthanc" ends that. The tests start their own.
 peers: codecs $(PEERS)/ready ## install the DICOM programs and packages that tests compare with (Debian, Ubuntu; as root)
 	@sh internal/libs/debian dcmtk libgdcm-tools orthanc orthanc-dicomweb curl
 

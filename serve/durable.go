@@ -142,12 +142,17 @@ func (d *Durable) Run(ctx context.Context, engine *Engine) error {
 	group.Go(func() error {
 		var fetching sync.WaitGroup
 		defer fetching.Wait()
+		turn := make(chan struct{}, fetches)
 		d.gate.Run(ctx, func(ctx context.Context, uid string) {
 			if d.opts.Fetch == nil {
 				d.complete(ctx, uid)
 				return
 			}
-			fetching.Go(func() { d.fetch(ctx, uid) })
+			fetching.Go(func() {
+				turn <- struct{}{}
+				d.fetch(ctx, uid)
+				<-turn
+			})
 		})
 		return nil
 	})
@@ -169,6 +174,9 @@ func (d *Durable) Run(ctx context.Context, engine *Engine) error {
 	}
 	return group.Wait()
 }
+
+// fetches is how many studies are fetched at a time: a PACS has few associations to give.
+const fetches = 4
 
 // fetch has what is missing of a study sent here. What comes then opens the gate again; where nothing does the study is
 // complete.

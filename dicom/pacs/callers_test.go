@@ -18,6 +18,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/mvmae/mvmae/dicom/pacs"
 	"github.com/mvmae/mvmae/dicom/pacs/upper"
 	"github.com/mvmae/mvmae/internal/hint"
@@ -240,6 +242,43 @@ func TestServer_SlowSenders(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Peers that are gone without a word, as after a pulled plug: at the start, between messages, inside an object.
+func TestServer_LeavesHalfOpenPeers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ln := newPipeListener()
+		s := startOn(t, ln, pacs.Options{})
+		connect := func() net.Conn {
+			ours, theirs := net.Pipe()
+			ln.conns <- theirs
+			return ours
+		}
+		silent := []net.Conn{connect(), connect(), connect()}
+		associate(t, silent[1])
+		conn := associate(t, silent[2])
+		for _, p := range []upper.PDV{{ContextID: 1, Command: true, Last: true, Data: storeCommand("1.2.3.1")}, {ContextID: 1, Data: []byte("half")}} {
+			if err := conn.Send(t.Context(), p); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, c := range silent {
+			go io.Copy(io.Discard, c) // what a dead machine's network would swallow
+		}
+		time.Sleep(10 * time.Minute) // of synctest's clock
+		synctest.Wait()
+		want := pacs.Counts{Associations: 2, Refused: map[pacs.Refusal]int64{pacs.RefusedSlow: 3, pacs.RefusedLost: 1}}
+		if diff := cmp.Diff(want, s.Counts()); diff != "" {
+			t.Errorf("counts (-want +got)\n%s", diff)
+		}
+		if len(s.objects) > 0 || len(s.broken) != 1 {
+			t.Errorf("%d objects were kept, %d broken", len(s.objects), len(s.broken))
+		}
+		s.stop()
+		for _, c := range silent {
+			c.Close()
+		}
+	})
 }
 
 // associate asks for an association for digital radiographs, without pacs' own client.

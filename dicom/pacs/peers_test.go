@@ -23,6 +23,7 @@ import (
 	"github.com/mvmae/mvmae/dicom/pacs"
 	"github.com/mvmae/mvmae/internal/codecprog"
 	"github.com/mvmae/mvmae/internal/hint"
+	"github.com/mvmae/mvmae/test/peers"
 	"github.com/mvmae/mvmae/test/peers/dimse"
 )
 
@@ -422,7 +423,7 @@ func TestPeers_PynetdicomSendsEachSyntaxAndIsCommittedTo(t *testing.T) {
 		Echo, Action, Event, Committed int
 		Store                          []int
 	}
-	out := run(t, dimse.Python(), args...)
+	out := run(t, peers.PythonPath(), args...)
 	if err := json.Unmarshal([]byte(out), &got); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}

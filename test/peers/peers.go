@@ -52,8 +52,8 @@ type Timing struct {
 // Names are the peers that decode.
 var Names = []string{"pylibjpeg", "gdcm", "dcmtk"}
 
-// python is where the peers' Python should be.
-func python() string {
+// PythonPath is where the peers' Python should be.
+func PythonPath() string {
 	if python := os.Getenv(PythonEnv); python != "" {
 		return python
 	}
@@ -63,7 +63,7 @@ func python() string {
 
 // Find returns the peers' Python, or an error with the cure if a peer is missing.
 func Find() (Python, error) {
-	python := python()
+	python := PythonPath()
 	var errs []error
 	for _, p := range []string{python, "dcmcjpeg", "dcmdjpeg", "dcmcjpls", "dcmdjpls", "dcmcrle", "dcmdrle", "gdcmconv"} {
 		if _, err := exec.LookPath(p); err != nil {
@@ -135,7 +135,7 @@ func Values(dir string, a Answer) ([]int32, error) {
 
 // NATSServer returns the NATS server among the peers' packages, or an error with the cure if it is missing.
 func NATSServer() (string, error) {
-	bin := filepath.Dir(python())
+	bin := filepath.Dir(PythonPath())
 	program, err := exec.LookPath(filepath.Join(bin, "nats-server"))
 	if err != nil { // Python without venv keeps programs beside its packages
 		program, err = exec.LookPath(filepath.Join(bin, "..", "packages", "bin", "nats-server"))

@@ -7,6 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/mvmae/mvmae/internal/codecprog"
+	"github.com/mvmae/mvmae/test/peers"
 	"github.com/mvmae/mvmae/test/peers/dimse"
 )
 
@@ -15,7 +16,7 @@ func TestTable_IsPynetdicoms(t *testing.T) {
 	if err := dimse.Find(); err != nil {
 		codecprog.Skip(t, err.Error())
 	}
-	out, err := dimse.Run(t.Context(), dimse.Python(), "-c",
+	out, err := dimse.Run(t.Context(), peers.PythonPath(), "-c",
 		`import json; from pynetdicom.fsm import TRANSITION_TABLE as t; print(json.dumps({e + " " + s: a for (e, s), a in t.items()}))`)
 	if err != nil {
 		t.Fatal(err)

@@ -15,7 +15,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -28,21 +27,12 @@ import (
 // Find returns an error with the cure if a program is missing.
 func Find() error {
 	var errs []error
-	for _, p := range []string{"echoscu", "storescu", "storescp", "findscu", "movescu", "Orthanc", Python()} {
+	for _, p := range []string{"echoscu", "storescu", "storescp", "findscu", "movescu", "Orthanc", "curl", peers.PythonPath()} {
 		if _, err := exec.LookPath(p); err != nil {
 			errs = append(errs, err)
 		}
 	}
 	return hint.Wrap(errors.Join(errs...), `run "make peers"`)
-}
-
-// Python is the peers' Python, which has pynetdicom.
-func Python() string {
-	if p := os.Getenv(peers.PythonEnv); p != "" {
-		return p
-	}
-	_, here, _, _ := runtime.Caller(0)
-	return filepath.Join(filepath.Dir(here), "..", "..", "..", ".venv-peers", "bin", "python")
 }
 
 // Run runs a program to its end and returns what it wrote, which is part of the error too.
@@ -81,7 +71,9 @@ type tail struct {
 }
 
 func (t *tail) read(r io.Reader) {
-	for lines := bufio.NewScanner(r); lines.Scan(); {
+	lines := bufio.NewScanner(r)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
 		t.mu.Lock()
 		t.text.WriteString(lines.Text() + "\n")
 		t.mu.Unlock()
