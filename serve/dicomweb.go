@@ -33,8 +33,8 @@ func (s *Server) dicomwebRoutes(r *gin.Engine) {
 		}
 	}
 	const study, series, instance = "/studies/:study", "/studies/:study/series/:series", "/studies/:study/series/:series/instances/:instance"
-	web.POST("/studies", s.store)
-	web.POST(study, s.store)
+	web.POST("/studies", s.stow)
+	web.POST(study, s.stow)
 	for path, to := range map[string]level{
 		"/studies": levelStudy, "/series": levelSeries, "/instances": levelInstance,
 		study + "/series": levelSeries, study + "/instances": levelInstance, series + "/instances": levelInstance,
@@ -115,6 +115,9 @@ func accepted(c *gin.Context) (list []acceptable) {
 	if query := c.Query("accept"); query != "" {
 		text = strings.ReplaceAll(query, "dicom ", "dicom+") // a plus sign that nobody escaped
 	}
+	if strings.TrimSpace(text) == "" {
+		return []acceptable{{media: "*/*"}}
+	}
 	for _, one := range splitQuoted(text, ',') {
 		fields := splitQuoted(one, ';')
 		a := acceptable{strings.ToLower(strings.TrimSpace(fields[0])), map[string]string{}}
@@ -122,12 +125,9 @@ func accepted(c *gin.Context) (list []acceptable) {
 			name, value, _ := strings.Cut(field, "=")
 			a.params[strings.ToLower(strings.TrimSpace(name))] = strings.Trim(strings.TrimSpace(value), `"`)
 		}
-		if refused := strings.Trim(a.params["q"], "0.") == "" && a.params["q"] != ""; a.media != "" && !refused {
+		if q, given := a.params["q"]; a.media != "" && !(given && strings.Trim(q, "0.") == "") { // q=0 means never
 			list = append(list, a)
 		}
-	}
-	if list == nil {
-		list = []acceptable{{media: "*/*"}}
 	}
 	return list
 }

@@ -13,6 +13,9 @@ type key struct {
 	matches func(values []string) bool
 }
 
+// maxPattern bounds what is compared with every value: four times what a name may have (PS3.5 6.2).
+const maxPattern = 4 * 64
+
 // newKey makes the matching of PS3.4 C.2.2.2 for an attribute: single value, list of UIDs, universal, wild card and range. Codes
 // may come as a list too.
 func newKey(info tag.Info, want string) (key, error) {
@@ -20,7 +23,11 @@ func newKey(info tag.Info, want string) (key, error) {
 	if want == "" {
 		return k, nil
 	}
-	switch vr := info.VRs[0]; vr {
+	vr := info.VRs[0]
+	if vr != "UI" && len(want) > maxPattern {
+		return k, fmt.Errorf("it has more than %d bytes", maxPattern)
+	}
+	switch vr {
 	case "DA", "TM":
 		low, high, err := parseRange(vr, want)
 		if err != nil {
@@ -110,7 +117,7 @@ func parseRange(vr, want string) (low, high string, err error) {
 }
 
 // glob says whether a text is like a pattern, in which * stands for any letters and ? for one. It takes time in proportion to the
-// two lengths at most.
+// product of the two lengths at most.
 func glob(pattern, text string) bool {
 	p, t := []rune(pattern), []rune(text)
 	star, from := -1, 0 // the last star, and where its letters began

@@ -193,79 +193,86 @@ func TestPeers_DicomwebClientStoresSearchesRetrieves(t *testing.T) {
 	}
 }
 
-func TestPeers_OrthancSendsSearchesFetches(t *testing.T) {
-	needDicomwebPeers(t)
-	d, url := listening(t)
-	d.run(t, &fakeModel{})
-	o := orthancOf(t, url)
-	call := func(method, path string, body, result any) {
+// callOf calls the REST API of an Orthanc.
+func callOf(t *testing.T, o *dimse.Orthanc) func(method, path string, body, result any) {
+	return func(method, path string, body, result any) {
 		t.Helper()
 		if err := o.Call(t.Context(), method, path, body, result); err != nil {
 			t.Fatalf("%v\n%s", err, o.Log())
 		}
 	}
-	sent := [][]byte{
-		explicit(t, nil),
-		image(t, dicom.JPEG2000Lossless, map[tag.Tag]any{tag.SOPInstanceUID: "1.2.3.2"}),
-	}
+}
+
+// inOrthanc puts objects of one study into Orthanc and returns its name for the study.
+func inOrthanc(t *testing.T, o *dimse.Orthanc, objects ...[]byte) string {
+	t.Helper()
 	var parent struct{ ParentStudy string }
-	for _, one := range sent {
-		call("POST", "/instances", one, &parent)
+	for _, one := range objects {
+		callOf(t, o)("POST", "/instances", one, &parent)
 	}
-	// STOW-RS, in as many requests as Orthanc likes.
-	call("POST", "/dicom-web/servers/mvmae/stow", map[string]any{"Resources": []string{parent.ParentStudy}, "Synchronous": true}, nil)
+	return parent.ParentStudy
+}
+
+func TestPeers_OrthancSends(t *testing.T) {
+	needDicomwebPeers(t)
+	d, url := listening(t)
+	d.run(t, &fakeModel{})
+	o := orthancOf(t, url)
+	sent := map[string][]byte{
+		"1.2.3.1": explicit(t, nil),
+		"1.2.3.2": image(t, dicom.JPEG2000Lossless, map[tag.Tag]any{tag.SOPInstanceUID: "1.2.3.2"}),
+	}
+	name := inOrthanc(t, o, sent["1.2.3.1"], sent["1.2.3.2"])
+	callOf(t, o)("POST", "/dicom-web/servers/mvmae/stow", map[string]any{"Resources": []string{name}, "Synchronous": true}, nil)
 	st, err := d.d.store.Study("1.2.3")
 	if err != nil || st == nil || len(st.Objects) != 2 {
 		t.Fatalf("%+v, %v\n%s", st, err, o.Log())
 	}
-	// The guide's header: the sender does not say that the study is complete. That of a later study, who does, comes first.
-	stored(t, d.do(stow(t, "/studies", explicit(t, map[tag.Tag]any{tag.StudyInstanceUID: "1.9", tag.PatientID: "Q"}))))
-	for e := range d.events {
-		if e.StudyInstanceUID == "1.9" {
-			break
-		}
-		t.Errorf("%s is %s", e.StudyInstanceUID, e.State)
-	}
 	for _, object := range st.Objects {
-		want := sent[0]
-		if object.SOPInstanceUID == "1.2.3.2" {
-			want = sent[1]
-		}
 		got, err := os.ReadFile(d.d.store.Path(object))
 		if err != nil {
 			t.Fatal(err)
 		}
+		want := sent[object.SOPInstanceUID]
 		_, from, err := dicom.ReadMeta(want)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !bytes.HasSuffix(got, want[from:]) {
-			t.Errorf("another object arrived as %s", object.SOPInstanceUID)
+		if err != nil || !bytes.HasSuffix(got, want[from:]) {
+			t.Errorf("another object arrived as %s, %v", object.SOPInstanceUID, err)
 		}
 	}
-	// QIDO-RS.
+	// The guide's header: the sender does not say that the study is complete. That of a later study, who does, comes first.
+	stored(t, d.do(stow(t, "/studies", explicit(t, map[tag.Tag]any{tag.StudyInstanceUID: "1.9"}))))
+	for e := range d.events {
+		if e.StudyInstanceUID != "1.9" {
+			t.Fatalf("%s is %s", e.StudyInstanceUID, e.State)
+		}
+		if e.State == "done" {
+			break
+		}
+	}
+}
+
+func TestPeers_OrthancSearchesAndFetches(t *testing.T) {
+	needDicomwebPeers(t)
+	d, url := listening(t)
+	o := orthancOf(t, url)
+	call := callOf(t, o)
+	ours := [][]byte{explicit(t, nil), image(t, dicom.JPEG2000Lossless, map[tag.Tag]any{tag.SOPInstanceUID: "1.2.3.2"})}
+	stored(t, d.do(stow(t, "/studies", ours...)))
 	var found []map[string]struct{ Value any }
 	call("POST", "/dicom-web/servers/mvmae/qido", map[string]any{"Uri": "/studies", "Arguments": map[string]string{"00100020": "P*"}}, &found)
 	if len(found) != 1 || fmt.Sprint(found[0]["0020000D"].Value) != "1.2.3" {
 		t.Errorf("found %v", found)
 	}
-	// WADO-RS, into an Orthanc that has lost them.
-	call("DELETE", "/studies/"+parent.ParentStudy, nil, nil)
-	call("POST", "/dicom-web/servers/mvmae/retrieve", map[string]any{
-		"Resources": []map[string]string{{"Study": "1.2.3"}}, "Synchronous": true,
-	}, nil)
-	var back []struct {
-		MainDicomTags struct{ SOPInstanceUID string }
-	}
-	call("GET", "/studies/"+parent.ParentStudy+"/instances", nil, &back)
-	if len(back) != 2 {
-		t.Errorf("Orthanc fetched %v\n%s", back, o.Log())
+	call("POST", "/dicom-web/servers/mvmae/retrieve", map[string]any{"Resources": []map[string]string{{"Study": "1.2.3"}}, "Synchronous": true}, nil)
+	var fetched []string
+	if call("GET", "/instances", nil, &fetched); len(fetched) != 2 {
+		t.Errorf("Orthanc fetched %v\n%s", fetched, o.Log())
 	}
 }
 
 func TestPeers_OrthancIsToldOfEachObject(t *testing.T) {
 	needDicomwebPeers(t)
-	for name, c := range map[string]struct {
+	for what, c := range map[string]struct {
 		held   []byte // by us, before
 		second map[tag.Tag]any
 		kept   int
@@ -281,18 +288,13 @@ func TestPeers_OrthancIsToldOfEachObject(t *testing.T) {
 		}
 		second := map[tag.Tag]any{tag.SOPInstanceUID: "1.2.3.2"}
 		maps.Copy(second, c.second)
-		var parent struct{ ParentStudy string }
-		for _, one := range [][]byte{explicit(t, nil), explicit(t, second)} {
-			if err := o.Call(t.Context(), "POST", "/instances", one, &parent); err != nil {
-				t.Fatal(err)
-			}
-		}
-		err := o.Call(t.Context(), "POST", "/dicom-web/servers/mvmae/stow", map[string]any{"Resources": []string{parent.ParentStudy}, "Synchronous": true}, nil)
+		name := inOrthanc(t, o, explicit(t, nil), explicit(t, second))
+		err := o.Call(t.Context(), "POST", "/dicom-web/servers/mvmae/stow", map[string]any{"Resources": []string{name}, "Synchronous": true}, nil)
 		if (err != nil) != (c.fails != "") || !strings.Contains(o.Log(), c.fails) {
-			t.Errorf("%s: %v\n%s", name, err, o.Log())
+			t.Errorf("%s: %v\n%s", what, err, o.Log())
 		}
 		if st, err := d.d.store.Study("1.2.3"); err != nil || len(st.Objects) != c.kept {
-			t.Errorf("%s: %+v, %v", name, st, err)
+			t.Errorf("%s: %+v, %v", what, st, err)
 		}
 	}
 }

@@ -204,7 +204,7 @@ func (q *query) answer(c *gin.Context, r *row, study, series string) dicomjson.D
 		values := f.of(r)
 		list := make([]any, len(values))
 		for i, v := range values {
-			list[i] = dicomjson.WithoutEscapes(v)
+			list[i] = v
 		}
 		d.Set(t, f.vr, list...)
 	}

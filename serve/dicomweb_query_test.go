@@ -116,6 +116,18 @@ func TestQido_Matching(t *testing.T) {
 	}
 }
 
+func TestQido_NamesInOtherScripts(t *testing.T) {
+	d := openDurable(t, t.TempDir(), DurableOptions{})
+	const korean = "Hong^Gildong=\x1b$)C\xfb\xf3^\x1b$)C\xd1\xce\xd4\xd7=\x1b$)C\xc8\xab^\x1b$)C\xb1\xe6\xb5\xbf" // PS3.5 I.2
+	stored(t, d.do(stow(t, "/studies", explicit(t, map[tag.Tag]any{tag.SpecificCharacterSet: `\ISO 2022 IR 149`, tag.PatientName: korean}))))
+	for _, name := range []string{"hong^*", "홍*", "洪^吉洞"} {
+		found := search(t, d, "/studies?PatientName="+url.QueryEscape(name))
+		if len(found) != 1 || found[0].text("00100010") != `{"Alphabetic":"Hong^Gildong","Ideographic":"洪^吉洞","Phonetic":"홍^길동"}` || found[0].text("00080005") != "ISO_IR 192" {
+			t.Errorf("%s: %v", name, found)
+		}
+	}
+}
+
 func TestQido_Attributes(t *testing.T) {
 	d := archive(t)
 	for path, want := range map[string]map[string]string{
@@ -187,6 +199,7 @@ func TestQido_PagesAndWarnings(t *testing.T) {
 	for _, query := range []string{
 		"PatinetID=1", "limit=x", "limit=-1", "offset=-1", "StudyDate=2026", "StudyDate=2026*", "StudyDate=-", "StudyTime=1", "StudyTime=ab",
 		"fuzzymatching=maybe", "includefield=Nothing", "PatientID=1&PatientID=2", "1234567=1",
+		"PatientID=" + strings.Repeat("*a", 200),
 	} {
 		if p := problemOf(t, d.get("/studies?"+query, "")); p.Status != 400 || p.Code != "bad_query" {
 			t.Errorf("%s: %+v", query, p)

@@ -6,6 +6,7 @@ import (
 
 	"github.com/suyashkumar/dicom/pkg/tag"
 
+	"github.com/mvmae/mvmae/dicom/dicomjson"
 	"github.com/mvmae/mvmae/serve/studies"
 )
 
@@ -98,7 +99,7 @@ var fields = func() map[tag.Tag]field {
 		add(to, always, t, func(r *row) []string {
 			for _, o := range r.objects { // the first that says it
 				if values := o.Attributes[keyword]; values != nil {
-					return values
+					return unescaped(values)
 				}
 			}
 			return nil
@@ -106,6 +107,15 @@ var fields = func() map[tag.Tag]field {
 	}
 	return m
 }()
+
+// unescaped are values as they are read, not as they were encoded.
+func unescaped(values []string) []string {
+	list := make([]string, len(values))
+	for i, v := range values {
+		list[i] = dicomjson.WithoutEscapes(v)
+	}
+	return list
+}
 
 // levelOf says which level an indexed attribute is of, and whether answers of that level always have it.
 func levelOf(t tag.Tag) (to level, always bool) {

@@ -47,17 +47,20 @@ type failure struct {
 	reason          int
 }
 
-// store is STOW-RS (PS3.18 10.5). All that can be kept of a request is on disk, synced, before the answer is given; the end of
+// stow is STOW-RS (PS3.18 10.5). All that can be kept of a request is on disk, synced, before the answer is given; the end of
 // the request is the sender's word that its studies are complete. Of a request that breaks off nothing is kept.
-func (s *Server) store(c *gin.Context) {
+func (s *Server) stow(c *gin.Context) {
 	study, _, _, ok := s.pathUIDs(c)
 	if !ok || !s.wantsJSON(c) {
 		return
 	}
-	if p := refusedType(c.GetHeader("Content-Type")); p != nil {
+	contentType := c.GetHeader("Content-Type")
+	if p := refusedType(contentType); p != nil {
 		s.refuse(c, p)
 		return
 	}
+	// RFC 2045 wants quotes around a slash, which many senders leave out.
+	c.Request.Header.Set("Content-Type", strings.Replace(contentType, "type="+typeDICOM, `type="`+typeDICOM+`"`, 1))
 	if s.stopped.Load() {
 		s.refuse(c, draining())
 		return
