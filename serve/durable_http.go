@@ -85,15 +85,11 @@ func (d *Durable) status(st *studies.Study) (*StudyStatus, error) {
 			o.SOPInstanceUID, o.SeriesInstanceUID, o.SOPClassUID, o.TransferSyntaxUID, o.Digest, o.Size, o.Received, o.Source, o.Conflict,
 		})
 	}
-	for i, o := range st.Outcomes {
-		one := OutcomeStatus{
-			Version: o.Version, State: o.State, Finished: o.Finished, Instances: len(o.Objects), Supersedes: o.Supersedes,
-			Location: pathStudies + "/" + st.UID + "/versions/" + o.Version, Unsent: d.store.Unsent(&st.Outcomes[i]),
-		}
-		if i+1 < len(st.Outcomes) {
-			one.SupersededBy = st.Outcomes[i+1].Version
-		}
-		status.Outcomes = append(status.Outcomes, one)
+	for _, o := range st.Outcomes {
+		status.Outcomes = append(status.Outcomes, OutcomeStatus{
+			Version: o.Version, State: o.State, Finished: o.Finished, Instances: len(o.Objects), Supersedes: o.Supersedes, SupersededBy: o.SupersededBy,
+			Location: pathStudies + "/" + st.UID + "/versions/" + o.Version, Unsent: d.store.Unsent(&o),
+		})
 	}
 	if st.Current() != nil {
 		o, err := d.store.Outcome(st.UID, status.Version)

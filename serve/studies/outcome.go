@@ -12,12 +12,9 @@ import (
 )
 
 // PutOutcome makes what became of a version durable, and says whether it did: of two servers that come to the same end only one
-// does. It fills in the objects, what the outcome supersedes and when it was.
+// does. It fills in the study, the objects and the time.
 func (s *Store) PutOutcome(st *Study, o Outcome) (made bool, err error) {
 	o.StudyInstanceUID, o.Version, o.Objects, o.Finished = st.UID, st.Version(), st.digests(), time.Now().UTC()
-	if last := st.Latest(); last != nil && last.Version != o.Version {
-		o.Supersedes = last.Version
-	}
 	data, err := json.Marshal(o)
 	if err != nil {
 		return false, fmt.Errorf("encode outcome: %w", err)
@@ -40,11 +37,23 @@ var ErrGone = errors.New("it is not there")
 
 // Outcome reads an outcome with its result.
 func (s *Store) Outcome(uid, version string) (*Outcome, error) {
-	o, err := readOutcome(filepath.Join(s.folder(uid), filepath.Base(version)+outcomeExt))
+	st, err := s.Study(uid)
+	if err != nil {
+		return nil, err
+	}
+	if st == nil || st.outcome(version) == nil {
+		return nil, ErrGone
+	}
+	full, err := readOutcome(filepath.Join(s.folder(uid), version+outcomeExt))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, ErrGone
 	}
-	return o, err
+	if err != nil {
+		return nil, err
+	}
+	o := *st.outcome(version)
+	o.Result, o.Problem = full.Result, full.Problem
+	return &o, nil
 }
 
 // Reopen takes a dead letter's outcome back, so that the version can be tried again, and forgets the attempts and who was told

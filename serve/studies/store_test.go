@@ -263,6 +263,22 @@ func TestStore_LateObjectSupersedes(t *testing.T) {
 	}
 }
 
+func TestStore_OlderVersionFinishedLast(t *testing.T) {
+	s := open(t, t.TempDir(), Options{})
+	views := servetest.Study("1.2", 1)
+	keep(t, s, views[0])
+	early := study(t, s, "1.2")
+	keep(t, s, views[1])
+	putOutcome(t, s, "1.2", Outcome{State: Done})
+	if made, err := s.PutOutcome(early, Outcome{State: Done}); !made || err != nil {
+		t.Fatalf("made %v, %v", made, err)
+	}
+	st := study(t, s, "1.2")
+	if o := st.Current(); o.Supersedes != early.Version() || o.SupersededBy != "" || st.Outcomes[0].SupersededBy != o.Version || st.Outcomes[0].Supersedes != "" {
+		t.Errorf("outcomes %+v", st.Outcomes)
+	}
+}
+
 func TestStore_DeadLetters(t *testing.T) {
 	s := open(t, t.TempDir(), Options{Sinks: []string{"hook"}})
 	keep(t, s, servetest.Object{Study: "1.2"})

@@ -110,11 +110,13 @@ type Outcome struct {
 	Objects          []string  `json:"objects" doc:"The digests of the version's objects."`
 	Finished         time.Time `json:"finished"`
 	Attempts         int       `json:"attempts" doc:"How often it was tried."`
-	// Supersedes is the version of which this one is the successor.
-	Supersedes string          `json:"supersedes,omitempty" doc:"The version that this one takes the place of."`
-	Reason     string          `json:"reason,omitempty" doc:"Why the study is a dead letter."`
-	Result     json.RawMessage `json:"result,omitempty" doc:"The study's findings."`
-	Problem    json.RawMessage `json:"problem,omitempty" doc:"Why the study was refused."`
+	// Supersedes and SupersededBy follow from the outcomes that there are. They are not on disk: two servers may finish two
+	// versions of a study at the same time.
+	Supersedes   string          `json:"supersedes,omitempty" doc:"The version that this one takes the place of."`
+	SupersededBy string          `json:"superseded_by,omitempty" doc:"The version that took its place."`
+	Reason       string          `json:"reason,omitempty" doc:"Why the study is a dead letter."`
+	Result       json.RawMessage `json:"result,omitempty" doc:"The study's findings."`
+	Problem      json.RawMessage `json:"problem,omitempty" doc:"Why the study was refused."`
 
 	Sent map[string]bool `json:"-"` // the sinks that have confirmed it
 }
@@ -139,9 +141,13 @@ func sortObjects(list []Object) {
 	}
 }
 
-// sortOutcomes puts the outcome of most objects last. A study only grows, so that is the order of its versions.
+// sortOutcomes puts the outcome of most objects last and links them. A study only grows, so that is the order of its versions,
+// whichever was finished first.
 func sortOutcomes(list []Outcome) {
 	slices.SortFunc(list, func(a, b Outcome) int {
 		return cmp.Or(cmp.Compare(len(a.Objects), len(b.Objects)), a.Finished.Compare(b.Finished))
 	})
+	for i := range list[:max(len(list)-1, 0)] {
+		list[i].SupersededBy, list[i+1].Supersedes = list[i+1].Version, list[i].Version
+	}
 }
