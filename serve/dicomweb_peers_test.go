@@ -7,7 +7,6 @@ import (
 	"maps"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -19,6 +18,7 @@ import (
 	"github.com/mvmae/mvmae/dicom"
 	"github.com/mvmae/mvmae/internal/codecprog"
 	"github.com/mvmae/mvmae/internal/hint"
+	"github.com/mvmae/mvmae/test/peers"
 	"github.com/mvmae/mvmae/test/peers/dimse"
 )
 
@@ -30,9 +30,6 @@ func needDicomwebPeers(t *testing.T) {
 	err := dimse.Find()
 	if err == nil {
 		_, err = os.Stat(plugin)
-	}
-	if err == nil {
-		_, err = exec.LookPath("curl")
 	}
 	if err != nil {
 		codecprog.Skip(t, fmt.Sprintf("%v: %s", err, hint.Of(hint.Wrap(err, `run "make peers"`))))
@@ -170,7 +167,7 @@ func TestPeers_DicomwebClientStoresSearchesRetrieves(t *testing.T) {
 		}
 		args = append(args, path)
 	}
-	text, err := dimse.Run(t.Context(), dimse.Python(), args...)
+	text, err := dimse.Run(t.Context(), peers.PythonPath(), args...)
 	if err != nil {
 		t.Fatal(err)
 	}
