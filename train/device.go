@@ -62,9 +62,6 @@ func openPlugin(kind string, lib libs.Library, n int) (*Device, error) {
 		os.Setenv("TF_CPP_MIN_LOG_LEVEL", "2")
 	}
 	xla.EnableAutoInstall(false)
-	if kind == "cpu" {
-		keepMemory()
-	}
 	var options pjrt.NamedValuesMap
 	if kind == "cpu" && n > 1 {
 		options = pjrt.NamedValuesMap{"cpu_device_count": int64(n)}

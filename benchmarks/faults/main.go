@@ -5,7 +5,7 @@
 //	go run ./benchmarks/faults -cluster        two servers and a NATS cluster of three, one of the five killed at a time
 //	go run ./benchmarks/faults -disk 64        a disk of 64 MiB that fills up (Linux, as root or with user namespaces)
 //
-// Studies have one to three small views, sent by HTTP and C-STORE, some twice, some in two parts of which one is late. The model is
+// Studies have one to three small views, sent by HTTP, STOW-RS and C-STORE, some twice, some in two parts of which one is late. The model is
 // a small one of random weights. It writes no report: it either ends well, with its figures on standard output, or says what was
 // lost.
 package main

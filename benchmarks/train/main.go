@@ -22,6 +22,7 @@ import (
 
 	"github.com/mvmae/mvmae/benchmarks/paired"
 	"github.com/mvmae/mvmae/model"
+	"github.com/mvmae/mvmae/train"
 )
 
 // sizes are batch (view images) and steps a round of each preset: a round takes some seconds.
@@ -41,6 +42,7 @@ func main() {
 	defer stop()
 	var err error
 	if *worker != "" {
+		train.KeepMemory()
 		err = work(ctx, *worker)
 	} else {
 		err = run(ctx, strings.Split(*presets, ","), *rounds)

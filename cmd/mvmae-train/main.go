@@ -24,6 +24,7 @@ type commands struct {
 }
 
 func main() {
+	train.KeepMemory()
 	cli.Main("mvmae-train", "Train multi-view masked autoencoders on chest radiographs.", &commands{}, exitCode)
 }
 

@@ -5,9 +5,11 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"io"
 	"io/fs"
 	"math/rand/v2"
 	"mime/multipart"
+	"net/textproto"
 	"os"
 	"path/filepath"
 	"strings"
@@ -52,21 +54,34 @@ func newObject(study string, number, side int, rng *rand.Rand) object {
 	return object{study, sop, file.Bytes()}
 }
 
-// form is a request's body that holds objects.
+// form is a request of /v1/studies that holds objects.
 func form(objects []object) (contentType string, body []byte, err error) {
 	var b bytes.Buffer
 	w := multipart.NewWriter(&b)
+	err = writeParts(w, objects, func(o object) (io.Writer, error) { return w.CreateFormFile("file", o.sop) })
+	return w.FormDataContentType(), b.Bytes(), err
+}
+
+// related is a request of STOW-RS that holds objects (PS3.18 10.5).
+func related(objects []object) (contentType string, body []byte, err error) {
+	var b bytes.Buffer
+	w := multipart.NewWriter(&b)
+	header := textproto.MIMEHeader{"Content-Type": {"application/dicom"}}
+	err = writeParts(w, objects, func(object) (io.Writer, error) { return w.CreatePart(header) })
+	return `multipart/related; type="application/dicom"; boundary=` + w.Boundary(), b.Bytes(), err
+}
+
+func writeParts(w *multipart.Writer, objects []object, begin func(object) (io.Writer, error)) error {
 	for _, o := range objects {
-		part, err := w.CreateFormFile("file", o.sop)
+		part, err := begin(o)
 		if err != nil {
-			return "", nil, err
+			return err
 		}
 		if _, err := part.Write(o.data); err != nil {
-			return "", nil, err
+			return err
 		}
 	}
-	err = w.Close()
-	return w.FormDataContentType(), b.Bytes(), err
+	return w.Close()
 }
 
 // checkFiles compares each stored file with its name, which is the digest of its transfer syntax and data set. It returns how

@@ -33,7 +33,7 @@ type Config struct {
 	// NATS is the nats-server program. If it is named, two servers share the work over a cluster of three of these, and all five
 	// are killed, one at a time.
 	NATS string
-	// DICOM has every other study sent by C-STORE.
+	// DICOM has two studies of three sent by C-STORE and by STOW-RS.
 	DICOM bool
 	Log   func(format string, args ...any)
 }
@@ -199,10 +199,13 @@ func (w *world) send(ctx context.Context, client int) error {
 				pause(ctx, time.Duration(rng.Int64N(int64(time.Second))))
 			}
 			var err error
-			if w.DICOM && i%2 == 0 {
+			switch {
+			case w.DICOM && i%3 == 0:
 				err = w.store(ctx, rng, objects)
-			} else {
-				err = w.post(ctx, rng, objects)
+			case w.DICOM && i%3 == 1:
+				err = w.post(ctx, rng, "/dicom-web/studies", http.StatusOK, objects, related)
+			default:
+				err = w.post(ctx, rng, "/v1/studies", http.StatusAccepted, objects, form)
 			}
 			if err != nil {
 				return err
@@ -212,13 +215,13 @@ func (w *world) send(ctx context.Context, client int) error {
 	return nil
 }
 
-// post sends a request until it is accepted; now and then it gives up after the first try, as senders do.
-func (w *world) post(ctx context.Context, rng *rand.Rand, objects []object) error {
+// post sends a request until it is accepted, which a status says; now and then it gives up after the first try, as senders do.
+func (w *world) post(ctx context.Context, rng *rand.Rand, path string, accepted int, objects []object, write func([]object) (string, []byte, error)) error {
 	query := ""
 	if rng.IntN(4) == 0 {
 		query = "?complete=false"
 	}
-	media, body, err := form(objects)
+	media, body, err := write(objects)
 	if err != nil {
 		return err
 	}
@@ -229,14 +232,14 @@ func (w *world) post(ctx context.Context, rng *rand.Rand, objects []object) erro
 			pause(ctx, look)
 			continue
 		}
-		status, answer, err := call(ctx, http.MethodPost, url+"/v1/studies"+query, media, string(body))
+		status, answer, err := call(ctx, http.MethodPost, url+path+query, media, string(body))
 		switch {
 		case err != nil:
 			w.refused.Add(1)
 			if rng.IntN(5) == 0 {
 				return nil
 			}
-		case status == http.StatusAccepted:
+		case status == accepted:
 			w.accept(objects...)
 			return nil
 		case status != http.StatusServiceUnavailable && status != http.StatusTooManyRequests:
