@@ -38,7 +38,7 @@ func TestExport_WritesVerifiedFile(t *testing.T) {
 	if n := exporttest.ParityImages; seen != n || total != n || summary.Compared != n {
 		t.Errorf("%d images of %d, %d compared: want %d", seen, total, summary.Compared, n)
 	}
-	checkpoint, err := digest(filepath.Join(dir, model.RunCheckpoint))
+	checkpoint, err := model.FileDigest(filepath.Join(dir, model.RunCheckpoint))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +76,7 @@ func TestExport_SameRunGivesSameBytes(t *testing.T) {
 			must(t, err)
 			folders[i] = map[string]string{}
 			for _, name := range listDir(t, folder) {
-				folders[i][name], err = digest(filepath.Join(folder, name))
+				folders[i][name], err = model.FileDigest(filepath.Join(folder, name))
 				must(t, err)
 			}
 		}

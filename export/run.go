@@ -1,12 +1,9 @@
 package export
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -86,7 +83,7 @@ func readRun(dir string) (*run, error) {
 	}
 
 	path = filepath.Join(dir, model.RunCheckpoint)
-	if r.metadata.CheckpointSHA256, err = digest(path); err != nil {
+	if r.metadata.CheckpointSHA256, err = model.FileDigest(path); err != nil {
 		return nil, unreadable(err)
 	}
 	if r.weights, _, err = model.ReadSafetensors(path); err != nil {
@@ -156,18 +153,4 @@ func unreadable(err error) error {
 		return hint.Wrap(err, "copy the run folder again, or train it again")
 	}
 	return err
-}
-
-// digest is the SHA-256 of a file, in hexadecimal.
-func digest(path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
-		return "", fmt.Errorf("read %s: %w", path, err)
-	}
-	return hex.EncodeToString(h.Sum(nil)), nil
 }

@@ -51,7 +51,7 @@ func FromTorch(weights, out string, part Part) (*TorchSummary, error) {
 			"write labels = [...], in the order of its outputs, into the file beside it that ends in .toml, as in vit.pth.toml, or take --part encoder and train a head: mvmae-train probe --encoder")
 	}
 	s := &TorchSummary{Weights: weights, Layout: n.Layout, Spec: n.Spec, Part: part, LeftOut: append([]string{}, n.LeftOut...), Model: out}
-	if s.WeightsSHA256, err = digest(weights); err != nil {
+	if s.WeightsSHA256, err = model.FileDigest(weights); err != nil {
 		return nil, fmt.Errorf("from-torch: %w", err)
 	}
 	file, err := Graph{Part: part}.Build(torchMetadata(n, s), n.Tensors)

@@ -142,6 +142,20 @@ func WriteFileAtomic(path string, write func(io.Writer) error) (err error) {
 	return dir.Sync()
 }
 
+// FileDigest is the SHA-256 of a file, in hexadecimal.
+func FileDigest(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return "", fmt.Errorf("read %s: %w", path, err)
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
 // ReadSafetensors reads a file of tensors, which become float32, and its metadata. A file that is not whole gives an error
 // that wraps ErrCorrupt; if the metadata hold a digest of the data, it must match.
 func ReadSafetensors(path string) (Tensors, map[string]string, error) {

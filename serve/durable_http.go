@@ -112,23 +112,13 @@ const (
 )
 
 func (s *Server) durableRoutes(r *gin.Engine) {
-	with := func(handler gin.HandlerFunc) gin.HandlerFunc {
-		return func(c *gin.Context) {
-			if s.opts.Durable == nil {
-				s.refuse(c, problem(http.StatusNotImplemented, "no_store", "ask the operator to start the server with --data",
-					"this server keeps no studies"))
-				return
-			}
-			handler(c)
-		}
-	}
-	r.POST(pathStudies, with(s.take))
-	r.GET(pathStudies, with(s.list))
-	r.GET(pathStudy, with(s.study))
-	r.GET(pathVersion, with(s.version))
-	r.POST(pathRetry, with(s.retry))
-	r.POST(pathDiscard, with(s.discard))
-	r.GET(pathEvents, with(s.events))
+	r.POST(pathStudies, s.needStore, s.take)
+	r.GET(pathStudies, s.needStore, s.list)
+	r.GET(pathStudy, s.needStore, s.study)
+	r.GET(pathVersion, s.needStore, s.version)
+	r.POST(pathRetry, s.needStore, s.retry)
+	r.POST(pathDiscard, s.needStore, s.discard)
+	r.GET(pathEvents, s.needStore, s.events)
 }
 
 // found returns the study that a request names, or answers that there is none.

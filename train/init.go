@@ -1,10 +1,7 @@
 package train
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
-	"io"
 	"os"
 
 	"github.com/mvmae/mvmae/internal/hint"
@@ -50,22 +47,9 @@ func (i *RunInfo) BeginWith(init string, cfg Config) error {
 			n.Spec.Decoder.Width, n.Spec.Decoder.Heads = n.Spec.Width, n.Spec.Heads
 		}
 	}
-	digest, err := fileDigest(init)
+	digest, err := model.FileDigest(init)
 	i.Spec, i.Weights = &n.Spec, &Weights{Layout: n.Layout, SHA256: digest}
 	return err
-}
-
-func fileDigest(path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
-		return "", fmt.Errorf("read %s: %w", path, err)
-	}
-	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
 // Spec is the run's network: that which it began with, else what its config says.
@@ -90,7 +74,7 @@ func (r *Run) begun(pack *data.Pack) (model.Tensors, error) {
 		return nil, nil
 	}
 	if w := r.Info.Weights; w != nil {
-		digest, err := fileDigest(r.Info.Init)
+		digest, err := model.FileDigest(r.Info.Init)
 		if err != nil {
 			return nil, fmt.Errorf("init: %w", err)
 		}

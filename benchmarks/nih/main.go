@@ -85,12 +85,9 @@ func run(ctx context.Context, dir string, count, jobs int) error {
 			return fmt.Errorf("fold %d: %w", list[i].number, err)
 		}
 	}
-	versions, err := exec.CommandContext(ctx, python, "-c",
-		"import skimage, sklearn; print(f'scikit-image {skimage.__version__}, scikit-learn {sklearn.__version__}')").Output()
-	if err != nil {
+	if err := report.AskPeers(ctx, python, "import skimage, sklearn; print(f'scikit-image {skimage.__version__}, scikit-learn {sklearn.__version__}')"); err != nil {
 		return err
 	}
-	report.Peers["Python"] = strings.TrimSpace(string(versions))
 	if report.Scores, err = tell(report, list); err != nil {
 		return err
 	}

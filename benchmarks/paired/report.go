@@ -3,6 +3,7 @@ package paired
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -47,6 +48,13 @@ func NewReport(name string) *Report {
 		Name: name, Command: strings.TrimSpace("go run ./" + Folder + "/" + name + " " + strings.Join(os.Args[1:], " ")), Began: time.Now().UTC(),
 		Machine: machine(), Load: [2]string{loadAverage()}, Parts: map[string]Samples{}, Peers: map[string]string{},
 	}
+}
+
+// AskPeers has a Python program say on standard output which versions of what it is compared with.
+func (r *Report) AskPeers(ctx context.Context, python, program string) error {
+	versions, err := exec.CommandContext(ctx, python, "-c", program).Output()
+	r.Peers["Python"] = strings.TrimSpace(string(versions))
+	return err
 }
 
 // Printf adds to the text, and shows it.

@@ -15,12 +15,10 @@ import (
 	"math"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"runtime"
 	"strconv"
-	"strings"
 
 	"github.com/suyashkumar/dicom/pkg/tag"
 
@@ -61,11 +59,9 @@ func run(ctx context.Context, rounds int) error {
 	if err != nil {
 		return err
 	}
-	versions, err := exec.CommandContext(ctx, python, "-c", peerVersions).Output()
-	if err != nil {
+	if err := report.AskPeers(ctx, python, peerVersions); err != nil {
 		return err
 	}
-	report.Peers["Python"] = strings.TrimSpace(string(versions))
 	file, theirs := filepath.Join(paired.WorkDir, "large.dcm"), filepath.Join(paired.WorkDir, "peer.f32")
 	if err := writeObject(file); err != nil {
 		return err

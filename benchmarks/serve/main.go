@@ -25,7 +25,6 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strconv"
-	"strings"
 
 	"google.golang.org/protobuf/proto"
 
@@ -94,11 +93,9 @@ func run(ctx context.Context, preset string, rounds int) error {
 	if err != nil {
 		return err
 	}
-	versions, err := exec.CommandContext(ctx, python, "-c", peerVersions).Output()
-	if err != nil {
+	if err := report.AskPeers(ctx, python, peerVersions); err != nil {
 		return err
 	}
-	report.Peers["Python"] = strings.TrimSpace(string(versions))
 	if err := writeModel(preset, cxr.Mimic); err != nil {
 		return err
 	}

@@ -104,12 +104,15 @@ func (s *Store) writeOnce(path string, data []byte) (made bool, err error) {
 }
 
 // writeIndex writes what the index knows of an object. It need not be durable: it can be made from the object.
-func (s *Store) writeIndex(path string, o *Object) error {
-	data, err := json.Marshal(o)
+func (s *Store) writeIndex(path string, o *Object) error { return s.writeOver(path, o, false) }
+
+// writeOver puts a JSON document in the place of a file, whole or not at all.
+func (s *Store) writeOver(path string, document any, sync bool) error {
+	data, err := json.Marshal(document)
 	if err != nil {
 		return err
 	}
-	temp, err := s.writeTemp(data, false)
+	temp, err := s.writeTemp(data, sync)
 	if err != nil {
 		return err
 	}

@@ -77,15 +77,7 @@ func (s *Store) Reopen(uid, version string) error {
 func (s *Store) Discard(uid, version string) error {
 	return s.bury(uid, version, func(folder string, o *Outcome) error {
 		o.State = Discarded
-		data, err := json.Marshal(o)
-		if err != nil {
-			return err
-		}
-		temp, err := s.writeTemp(data, true)
-		if err != nil {
-			return err
-		}
-		return os.Rename(temp, filepath.Join(folder, version+outcomeExt))
+		return s.writeOver(filepath.Join(folder, version+outcomeExt), o, true)
 	})
 }
 
