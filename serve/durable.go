@@ -136,8 +136,9 @@ func (d *Durable) Archive() *studies.Archive {
 	return &studies.Archive{Store: d.store, Gate: d.gate, CompleteOnRelease: d.opts.CompleteOnRelease}
 }
 
-// Run works on studies until ctx ends, and finishes what it has begun. The engine stays the caller's to close.
-func (d *Durable) Run(ctx context.Context, engine *Engine) error {
+// Run works on studies with the default model until ctx ends, and finishes what it has begun. The models stay the caller's to
+// close.
+func (d *Durable) Run(ctx context.Context, models *Models) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		var fetching sync.WaitGroup
@@ -162,7 +163,7 @@ func (d *Durable) Run(ctx context.Context, engine *Engine) error {
 			return nil
 		}
 		return d.queue.Work(ctx, taskClassify, d.opts.Workers, func(ctx context.Context, t queue.Task) error {
-			return d.classify(ctx, engine, t)
+			return d.classify(ctx, models, t)
 		})
 	})
 	for _, sink := range d.opts.Sinks {

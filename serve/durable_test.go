@@ -50,7 +50,7 @@ func (d *durable) run(t *testing.T, f *fakeModel) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- d.d.Run(ctx, fakeEngine(t, f, Options{})) }()
+	go func() { ended <- d.d.Run(ctx, single(fakeEngine(t, f, Options{}))) }()
 	closeQueue := d.stop
 	d.stop = sync.OnceFunc(func() {
 		cancel()

@@ -15,7 +15,7 @@ import (
 
 // classify answers the study of a task, as it is now: objects may have come since the task was published. Its error means that
 // it is to be tried again.
-func (d *Durable) classify(ctx context.Context, engine *Engine, t queue.Task) error {
+func (d *Durable) classify(ctx context.Context, models *Models, t queue.Task) error {
 	st, err := d.store.Study(t.Study)
 	if err != nil {
 		return err
@@ -39,7 +39,7 @@ func (d *Durable) classify(ctx context.Context, engine *Engine, t queue.Task) er
 	}
 	tried++
 	d.announce(Event{StudyInstanceUID: st.UID, Version: version, State: StateRunning})
-	outcome, err := d.answer(ctx, engine, st)
+	outcome, err := d.answer(ctx, models, st)
 	if err != nil {
 		d.opts.Logger.Error("classify a study", "study", HashUID(st.UID), "attempt", tried, "error", err)
 		if noted := d.note(st.UID, version, studies.Failed, err.Error()); noted != nil || tried < d.opts.Attempts {
@@ -75,7 +75,12 @@ func (d *Durable) conclude(ctx context.Context, st *studies.Study, o studies.Out
 }
 
 // answer classifies a study. Its error is one that another try may not meet.
-func (d *Durable) answer(ctx context.Context, engine *Engine, st *studies.Study) (studies.Outcome, error) {
+func (d *Durable) answer(ctx context.Context, models *Models, st *studies.Study) (studies.Outcome, error) {
+	engine, release, err := models.Use("", "")
+	if err != nil {
+		return studies.Outcome{}, err
+	}
+	defer release()
 	result, err := engine.Classify(ctx, d.uploads(st))
 	var p *Problem
 	if errors.As(err, &p) {

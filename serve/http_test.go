@@ -32,7 +32,7 @@ func readyServer(t testing.TB, f *fakeModel, opts ServerOptions) *Server {
 		opts.Logger = quiet
 	}
 	s := NewServer(opts)
-	s.Ready(fakeEngine(t, f, Options{}))
+	ready(s, fakeEngine(t, f, Options{}))
 	return s
 }
 
@@ -120,7 +120,7 @@ func problemOf(t testing.TB, w *httptest.ResponseRecorder) *Problem {
 func TestHTTP_EveryWayToSendGivesTheSameAnswer(t *testing.T) {
 	s := readyServer(t, &fakeModel{}, ServerOptions{})
 	list := files(t, servetest.Study("1.2.3", 1)...)
-	want, err := s.engine.Load().Classify(t.Context(), Uploads(list...))
+	want, err := engineOf(t, s).Classify(t.Context(), Uploads(list...))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -138,7 +138,7 @@ func TestHTTP_EveryWayToSendGivesTheSameAnswer(t *testing.T) {
 			t.Errorf("%s (-engine +http)\n%s", c.contentType, diff)
 		}
 	}
-	want, err = s.engine.Load().Classify(t.Context(), Uploads(list[0]))
+	want, err = engineOf(t, s).Classify(t.Context(), Uploads(list[0]))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -470,7 +470,7 @@ func TestOpenAPI_DescribesTheServer(t *testing.T) {
 	if err := json.Unmarshal(w.Body.Bytes(), &doc); err != nil {
 		t.Fatal(err)
 	}
-	if !strings.HasPrefix(doc.OpenAPI, "3.1.") || len(doc.Paths) != 21 {
+	if !strings.HasPrefix(doc.OpenAPI, "3.1.") || len(doc.Paths) != 22 {
 		t.Errorf("openapi %s, paths %v", doc.OpenAPI, doc.Paths)
 	}
 	op := doc.Paths["/v1/studies:classify"]["post"]

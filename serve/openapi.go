@@ -26,11 +26,19 @@ func describe(r *gin.Engine) {
 		Parameters: []*huma.Param{{
 			Name: "attention", In: "query", Schema: &huma.Schema{Type: huma.TypeBoolean},
 			Description: "Whether to show the attention of each view: refused with no_attention where the model has none.",
+		}, {
+			Name: "model", In: "query", Schema: &huma.Schema{Type: huma.TypeString}, Description: "The model's name, as /v1/models lists it (default: the default model's).",
+		}, {
+			Name: "version", In: "query", Schema: &huma.Schema{Type: huma.TypeString}, Description: "Its version (default: the newest).",
 		}},
 		RequestBody: requestBody(),
-		Responses: answers(Result{}, "The study's findings.", http.StatusBadRequest, http.StatusRequestTimeout,
+		Responses: answers(Result{}, "The study's findings.", http.StatusBadRequest, http.StatusNotFound, http.StatusRequestTimeout,
 			http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType, http.StatusUnprocessableEntity,
 			http.StatusTooManyRequests, http.StatusInternalServerError, http.StatusServiceUnavailable),
+	})
+	doc.AddOperation(&huma.Operation{
+		OperationID: "list-models", Method: http.MethodGet, Path: pathModels, Summary: "What became of each model file",
+		Responses: answers(ModelList{}, "The models.", http.StatusInternalServerError),
 	})
 	doc.AddOperation(&huma.Operation{
 		OperationID: "live", Method: http.MethodGet, Path: pathLive, Summary: "Whether the process answers",

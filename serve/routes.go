@@ -37,6 +37,7 @@ func (s *Server) routes() http.Handler {
 			"this path does not answer %s", c.Request.Method))
 	})
 	r.POST(routeClassify, s.classify)
+	r.GET(pathModels, s.models)
 	s.durableRoutes(r)
 	s.dicomwebRoutes(r)
 	r.GET(pathLive, func(c *gin.Context) { s.respond(c, http.StatusOK, Health{"live"}) })
@@ -61,8 +62,8 @@ func (s *Server) unready() *Problem {
 	switch {
 	case s.draining.Load():
 		return draining()
-	case s.engine.Load() == nil:
-		return problem(http.StatusServiceUnavailable, "not_ready", "wait until /readyz answers 200", "the model is being loaded")
+	case !s.opts.Models.Ready():
+		return notReady()
 	}
 	return nil
 }
@@ -71,19 +72,21 @@ func draining() *Problem {
 	return problem(http.StatusServiceUnavailable, "draining", "ask another server", "the server is stopping")
 }
 
-// unable says why this study is not taken in, or returns nil. A server that is about to stop takes studies in until those
-// who send them had the time to hear of it.
-func (s *Server) unable(c *gin.Context) *Problem {
-	switch {
-	case s.stopped.Load():
-		return draining()
-	case s.engine.Load() == nil:
-		return s.unready()
-	case wantsAttention(c) && !s.engine.Load().Attends():
-		return problem(http.StatusUnprocessableEntity, "no_attention", `ask without ?attention, or serve a model made by "mvmae-export --attention"`,
+// use returns the model that a request names by ?model=NAME&version=VERSION, or says why the study is not taken in. A server
+// that is about to stop takes studies in until those who send them had the time to hear of it.
+func (s *Server) use(c *gin.Context) (e *Engine, release func(), err error) {
+	if s.stopped.Load() {
+		return nil, nil, draining()
+	}
+	if e, release, err = s.opts.Models.Use(c.Query("model"), c.Query("version")); err != nil {
+		return nil, nil, err
+	}
+	if wantsAttention(c) && !e.Attends() {
+		release()
+		return nil, nil, problem(http.StatusUnprocessableEntity, "no_attention", `ask without ?attention, or serve a model made by "mvmae-export --attention"`,
 			"the model has no attention output")
 	}
-	return nil
+	return e, release, nil
 }
 
 func wantsAttention(c *gin.Context) bool {
@@ -92,10 +95,12 @@ func wantsAttention(c *gin.Context) bool {
 }
 
 func (s *Server) classify(c *gin.Context) {
-	if p := s.unable(c); p != nil {
-		s.refuse(c, p)
+	engine, release, err := s.use(c)
+	if err != nil {
+		s.answer(c, nil, err)
 		return
 	}
+	defer release()
 	select {
 	case s.house <- struct{}{}:
 		defer func() { <-s.house }()
@@ -104,7 +109,12 @@ func (s *Server) classify(c *gin.Context) {
 			"the server has all the studies it can work on"))
 		return
 	}
-	result, err := s.engine.Load().Classify(c.Request.Context(), uploads(c.Writer, c.Request, s.opts.Limits, s.opts.ReadTimeout))
+	result, err := engine.Classify(c.Request.Context(), uploads(c.Writer, c.Request, s.opts.Limits, s.opts.ReadTimeout))
+	s.answer(c, result, err)
+}
+
+// answer answers with what became of a study.
+func (s *Server) answer(c *gin.Context, result *Result, err error) {
 	var p *Problem
 	switch {
 	case err == nil:

@@ -28,6 +28,8 @@ type ServerOptions struct {
 	// DrainDelay is how long the server goes on taking in studies after it was told to stop, with /readyz at 503, so that a
 	// balancer sees it and sends no more. 0 is none.
 	DrainDelay time.Duration
+	// Models answer. Without any that is loaded the server is not ready. They stay the caller's to close, after Serve.
+	Models *Models
 	// Durable takes studies in for good; without it POST /v1/studies and its kin are refused. It stays the caller's to run.
 	Durable *Durable
 	Logger  *slog.Logger // default slog.Default()
@@ -53,6 +55,9 @@ func (o ServerOptions) withDefaults() ServerOptions {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
+	if o.Models == nil {
+		o.Models = NewModels(ModelsOptions{})
+	}
 	return o
 }
 
@@ -64,27 +69,23 @@ const (
 	maxHeaderBytes = 64 << 10
 )
 
-// Server answers studies over HTTP. It is not ready until it is given an engine.
+// Server answers studies over HTTP. It is not ready until its models are loaded.
 type Server struct {
 	opts     ServerOptions
 	handler  http.Handler
 	house    chan struct{} // one place per study that is answered
 	intake   chan struct{} // one place per study that arrives to be kept
-	engine   atomic.Pointer[Engine]
-	draining atomic.Bool // told to stop
-	stopped  atomic.Bool // takes in no more studies
+	draining atomic.Bool   // told to stop
+	stopped  atomic.Bool   // takes in no more studies
 }
 
-// NewServer makes a Server that answers 503 until Ready is called.
+// NewServer makes a Server that answers 503 until its models are loaded.
 func NewServer(opts ServerOptions) *Server {
 	s := &Server{opts: opts.withDefaults()}
 	s.house, s.intake = make(chan struct{}, s.opts.Studies), make(chan struct{}, s.opts.Studies)
 	s.handler = s.routes()
 	return s
 }
-
-// Ready gives the server the engine that answers from here on. The engine stays the caller's to close, after Serve.
-func (s *Server) Ready(e *Engine) { s.engine.Store(e) }
 
 // Handler is all of the server's routes.
 func (s *Server) Handler() http.Handler { return s.handler }

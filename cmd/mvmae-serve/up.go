@@ -18,7 +18,7 @@ import (
 
 // UpCmd answers studies over HTTP until it is interrupted.
 type UpCmd struct {
-	Model    string `required:"" type:"path" placeholder:"FILE" help:"Model file, as mvmae-export makes it."`
+	serving  `embed:""`
 	Listen   string `default:"127.0.0.1:8080" help:"Host and port; port 0 takes a free one."`
 	Insecure bool   `help:"Accept callers from other machines, without asking who they are."`
 	Device   string `default:"cpu" enum:"cpu,cuda,auto" help:"Where the model runs: cpu, cuda or auto."`
@@ -58,13 +58,10 @@ func (c *UpCmd) Run(ctx context.Context, out *cli.Output) error {
 	defer ln.Close()
 	codecs := external.NewPool(external.Options{})
 	defer codecs.Close()
+	models := c.models(serve.Options{Device: c.Device, DICOM: c.limits(), Codecs: codecs, Modalities: c.Modalities})
+	defer models.Close() // last: by then every study is answered
 	if c.Check {
-		engine, err := c.open(codecs)
-		if err != nil {
-			return err
-		}
-		defer engine.Close()
-		return c.announce(out, ln, nil, engine)
+		return c.ready(out, ln, nil, models)
 	}
 	durable, receiver, err := c.keep(ctx)
 	if err != nil {
@@ -75,7 +72,7 @@ func (c *UpCmd) Run(ctx context.Context, out *cli.Output) error {
 	}
 	server := serve.NewServer(serve.ServerOptions{
 		Limits:  serve.Limits{RequestBytes: c.MaxRequestMiB << 20, FileBytes: c.MaxFileMiB << 20, Files: c.MaxFiles},
-		Studies: c.MaxStudies, ReadTimeout: c.ReadTimeout, DrainDelay: c.DrainDelay, Durable: durable,
+		Studies: c.MaxStudies, ReadTimeout: c.ReadTimeout, DrainDelay: c.DrainDelay, Models: models, Durable: durable,
 	})
 	// The server answers while the model is loaded, /readyz with 503, so that whoever watches it sees that it lives.
 	slog.Info("listening", "address", ln.Addr().String())
@@ -84,21 +81,15 @@ func (c *UpCmd) Run(ctx context.Context, out *cli.Output) error {
 	var serving errgroup.Group
 	serving.Go(func() error { return server.Serve(ctx, ln) })
 	serving.Go(func() error { return receiver.serve(ctx) })
-	engine, err := c.open(codecs)
-	if err != nil {
+	if err := c.ready(out, ln, receiver, models); err != nil {
 		stop()
 		return errors.Join(err, serving.Wait())
 	}
-	defer engine.Close() // last: by then every study is answered
-	server.Ready(engine)
-	if err := c.announce(out, ln, receiver, engine); err != nil {
-		stop()
-		return errors.Join(err, serving.Wait())
-	}
+	serving.Go(func() error { models.Run(ctx); return nil })
 	if durable != nil { // it works on while the server drains, then finishes what is at hand
 		working, rest := context.WithCancel(context.WithoutCancel(ctx))
 		var work errgroup.Group
-		work.Go(func() error { defer stop(); return durable.Run(working, engine) })
+		work.Go(func() error { defer stop(); return durable.Run(working, models) })
 		err = serving.Wait()
 		rest()
 		return errors.Join(err, work.Wait())
@@ -121,10 +112,6 @@ func (c *UpCmd) keep(ctx context.Context) (*serve.Durable, *receiver, error) {
 	return durable, receiver, nil
 }
 
-func (c *UpCmd) open(codecs *external.Pool) (*serve.Engine, error) {
-	return serve.Open(c.Model, serve.Options{Device: c.Device, DICOM: c.limits(), Codecs: codecs, Modalities: c.Modalities})
-}
-
 // limits are those of one object. The size holds for what a deflated one inflates to as well.
 func (c *UpCmd) limits() dicom.Limits {
 	lim := dicom.DefaultLimits()
@@ -132,7 +119,16 @@ func (c *UpCmd) limits() dicom.Limits {
 	return lim
 }
 
-func (c *UpCmd) announce(out *cli.Output, ln net.Listener, receiver *receiver, engine *serve.Engine) error {
+// ready loads the models, and says so.
+func (c *UpCmd) ready(out *cli.Output, ln net.Listener, receiver *receiver, models *serve.Models) error {
+	if err := models.Load(); err != nil {
+		return err
+	}
+	engine, release, err := models.Use("", "")
+	if err != nil {
+		return err
+	}
+	defer release()
 	m := engine.Model()
 	slog.Info("ready", "model", m.Name, "version", m.Version, "sha256", m.SHA256, "device", engine.Device())
 	url := "http://" + ln.Addr().String()
@@ -159,5 +155,5 @@ func (c *UpCmd) validate() error {
 	if c.DICOM != "" && c.Data == "" {
 		errs = append(errs, hint.Wrap(errors.New("--dicom is of no use without --data"), "name the folder that keeps the studies with --data"))
 	}
-	return errors.Join(append(errs, c.keeping.validate(), c.node.validate())...)
+	return errors.Join(append(errs, c.serving.validate(), c.keeping.validate(), c.node.validate())...)
 }
