@@ -28,7 +28,7 @@ func (s *Server) routes() http.Handler {
 	r := gin.New()
 	r.RedirectTrailingSlash = false
 	r.HandleMethodNotAllowed = true
-	r.Use(s.log, s.recover)
+	r.Use(s.log, s.recover, s.authenticate)
 	r.NoRoute(func(c *gin.Context) {
 		s.refuse(c, problem(http.StatusNotFound, "not_found", "the routes are in /openapi.json", "there is nothing at this path"))
 	})
@@ -64,6 +64,8 @@ func (s *Server) unready() *Problem {
 		return draining()
 	case !s.opts.Models.Ready():
 		return notReady()
+	case s.opts.Audit.Check() != nil:
+		return unaudited()
 	}
 	return nil
 }
@@ -81,6 +83,7 @@ func (s *Server) use(c *gin.Context) (e *Engine, release func(), err error) {
 	if e, release, err = s.opts.Models.Use(c.Query("model"), c.Query("version")); err != nil {
 		return nil, nil, err
 	}
+	c.Set("model", e.Model().SHA256)
 	if wantsAttention(c) && !e.Attends() {
 		release()
 		return nil, nil, problem(http.StatusUnprocessableEntity, "no_attention", `ask without ?attention, or serve a model made by "mvmae-export --attention"`,
@@ -157,24 +160,28 @@ func (s *Server) respond(c *gin.Context, status int, doc any) {
 	if err != nil {
 		panic(err) // a type of this package that JSON does not know: every test of it finds out
 	}
+	body = append(body, '\n')
+	if err := s.audit(c, status, body); err != nil && status < http.StatusBadRequest {
+		s.refuse(c, unaudited())
+		return
+	}
 	_ = http.NewResponseController(c.Writer).SetWriteDeadline(time.Now().Add(writeTimeout))
 	media := c.Writer.Header().Get("Content-Type")
 	if media == "" {
 		media = "application/json"
 	}
-	c.Data(status, media, append(body, '\n'))
+	c.Data(status, media, body)
 }
 
 // log writes one line per request: the route's pattern, never the path, which a caller may have put anything into.
 func (s *Server) log(c *gin.Context) {
 	start := time.Now()
+	c.Set("start", start)
 	c.Next()
-	route := c.FullPath()
-	if route == routeClassify {
-		route = pathClassify
-	}
+	_ = s.audit(c, c.Writer.Status(), nil) // what was not answered by respond: too late to refuse
+	route := routeOf(c)
 	attrs := []any{"method", c.Request.Method, "route", route, "status", c.Writer.Status(), "duration", time.Since(start)}
-	for _, key := range []string{"code", "study"} {
+	for _, key := range []string{"code", "study", "caller"} {
 		if v := c.GetString(key); v != "" {
 			attrs = append(attrs, key, v)
 		}
@@ -184,6 +191,14 @@ func (s *Server) log(c *gin.Context) {
 		level = slog.LevelDebug // asked every few seconds
 	}
 	s.opts.Logger.Log(c.Request.Context(), level, "request", attrs...)
+}
+
+// routeOf is the pattern of a request's path, "" where nothing is there.
+func routeOf(c *gin.Context) string {
+	if route := c.FullPath(); route != routeClassify {
+		return route
+	}
+	return pathClassify
 }
 
 // recover answers a request whose handler panicked; guard logs why.

@@ -37,11 +37,12 @@ type keeping struct {
 }
 
 // open opens the studies, or returns nil where none are kept. fetcher makes what fetches the missing objects of a study.
-func (k *keeping) open(ctx context.Context, maxBytes int64, fetcher func(func() pacs.Archive) (fetch, error)) (*serve.Durable, error) {
+func (k *keeping) open(ctx context.Context, maxBytes int64, audit *serve.Audit, fetcher func(func() pacs.Archive) (fetch, error)) (*serve.Durable, error) {
 	if k.Data == "" {
 		return nil, nil
 	}
 	opts := serve.DurableOptions{
+		Audit: audit,
 		Quiet: k.Quiet, Limit: k.CompleteWithin, Conflicts: k.SameUID, Attempts: k.Attempts, Retain: k.Retain,
 		CompleteOnRelease: k.CompleteOnRelease, DiskHigh: k.DiskHigh, DiskLow: k.DiskLow, NATS: k.NATS, Replicas: k.NATSReplicas, MaxBytes: maxBytes,
 		Namespace: k.NATSNamespace, Workers: max(k.Workers, 0), Sweep: k.Sweep,
@@ -64,9 +65,6 @@ func (k *keeping) open(ctx context.Context, maxBytes int64, fetcher func(func() 
 	durable, err = serve.OpenDurable(ctx, k.Data, opts)
 	return durable, err
 }
-
-// minSecretBytes is as much as nobody guesses.
-const minSecretBytes = 16
 
 // validate refuses flags that contradict each other.
 func (k *keeping) validate() error {
@@ -100,7 +98,7 @@ func (k *keeping) validate() error {
 	refuse(k.WebhookSecretFile == "", "openssl rand -hex 32 > FILE", "--webhook needs --webhook-secret-file")
 	if k.WebhookSecretFile != "" {
 		secret, err := os.ReadFile(k.WebhookSecretFile)
-		refuse(err == nil && len(bytes.TrimSpace(secret)) < minSecretBytes, "openssl rand -hex 32 > FILE", "the webhook's secret has fewer than %d bytes", minSecretBytes)
+		refuse(err == nil && len(bytes.TrimSpace(secret)) < serve.MinSecretBytes, "openssl rand -hex 32 > FILE", "the webhook's secret has fewer than %d bytes", serve.MinSecretBytes)
 	}
 	return errors.Join(errs...)
 }
