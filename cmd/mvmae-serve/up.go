@@ -21,14 +21,15 @@ import (
 
 // UpCmd answers studies over HTTP until it is interrupted.
 type UpCmd struct {
-	serving  `embed:""`
-	Listen   string `default:"127.0.0.1:8080" help:"Host and port; port 0 takes a free one."`
-	guarding `embed:"" group:"Who may call"`
-	Device   string `default:"cpu" enum:"cpu,cuda,auto" help:"Where the model runs: cpu, cuda or auto."`
-	accepted `embed:""`
-	keeping  `embed:"" group:"Studies that are kept"`
-	node     `embed:"" group:"DICOM network"`
-	Check    bool `help:"Open the model and the address as up would, and leave."`
+	configured `embed:""`
+	serving    `embed:""`
+	Listen     string `default:"127.0.0.1:8080" help:"Host and port; port 0 takes a free one."`
+	guarding   `embed:"" group:"Who may call"`
+	Device     string `default:"cpu" enum:"cpu,cuda,auto" help:"Where the model runs: cpu, cuda or auto."`
+	accepted   `embed:""`
+	keeping    `embed:"" group:"Studies that are kept"`
+	node       `embed:"" group:"DICOM network"`
+	Check      bool `help:"Try all that up would need, say what is missing, and leave."`
 
 	MaxRequestMiB int64         `name:"max-request-mib" default:"512" help:"Size of a request, and of what a zip inflates to."`
 	MaxFileMiB    int64         `name:"max-file-mib" default:"128" help:"Size of one object."`
@@ -51,10 +52,10 @@ func (c *UpCmd) Run(ctx context.Context, out *cli.Output) error {
 	if err := c.validate(); err != nil {
 		return cli.Exit(cli.ExitUsage, err)
 	}
-	ln, err := serve.Listen(ctx, c.Listen, c.Insecure || c.asks())
-	if errors.Is(err, serve.ErrNotLoopback) {
-		return cli.Exit(cli.ExitUsage, err)
+	if c.Check {
+		return c.check(ctx, out)
 	}
+	ln, err := c.listen(ctx)
 	if err != nil {
 		return err
 	}
@@ -66,12 +67,12 @@ func (c *UpCmd) Run(ctx context.Context, out *cli.Output) error {
 	defer guards.audit.Close()
 	codecs := external.NewPool(external.Options{})
 	defer codecs.Close()
-	models := c.models(serve.Options{Device: c.Device, DICOM: c.limits(), Codecs: codecs, Modalities: c.Modalities})
+	models := c.models(c.engine(codecs), slog.Default())
 	defer models.Close() // last: by then every study is answered
-	if c.Check {
-		return c.ready(out, ln, nil, models)
-	}
 	durable, receiver, err := c.keep(ctx, guards.audit)
+	if err != nil && ctx.Err() != nil { // told to stop before it began
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -110,6 +111,14 @@ func (c *UpCmd) Run(ctx context.Context, out *cli.Output) error {
 	return serving.Wait()
 }
 
+func (c *UpCmd) listen(ctx context.Context) (net.Listener, error) {
+	ln, err := serve.Listen(ctx, c.Listen, c.Insecure || c.asks())
+	if errors.Is(err, serve.ErrNotLoopback) {
+		err = cli.Exit(cli.ExitUsage, err)
+	}
+	return ln, err
+}
+
 // keep opens the folder of studies and the DICOM node that fills it. Each is nil where it is not asked for.
 func (c *UpCmd) keep(ctx context.Context, audit *serve.Audit) (*serve.Durable, *receiver, error) {
 	maxBytes := c.MaxFileMiB << 20
@@ -123,6 +132,10 @@ func (c *UpCmd) keep(ctx context.Context, audit *serve.Audit) (*serve.Durable, *
 		return nil, nil, err
 	}
 	return durable, receiver, nil
+}
+
+func (c *UpCmd) engine(codecs *external.Pool) serve.Options {
+	return serve.Options{Device: c.Device, DICOM: c.limits(), Codecs: codecs, Modalities: c.Modalities}
 }
 
 // limits are those of one object. The size holds for what a deflated one inflates to as well.
