@@ -193,7 +193,7 @@ func (e *Engine) ClassifyAll(ctx context.Context, uploads iter.Seq2[Upload, erro
 			code = p.Code
 		}
 		for _, v := range studies[i] {
-			in.rejected = append(in.rejected, Rejection{v.name, code, err.Error()})
+			in.rejected = append(in.rejected, Rejection{Name: v.name, Code: code, Detail: err.Error()})
 		}
 	}
 	results = slices.DeleteFunc(results, func(r *Result) bool { return r == nil })

@@ -91,9 +91,9 @@ func (e *Engine) read(ctx context.Context, uploads iter.Seq2[Upload, error]) (*i
 func (e *Engine) parse(ctx context.Context, file Upload) (v *view, rejected *Rejection) {
 	if file.Err != nil {
 		if refusal := (*cxr.Refusal)(nil); errors.As(file.Err, &refusal) {
-			return nil, &Rejection{file.Name, refusal.Code, refusal.Detail}
+			return nil, &Rejection{Name: file.Name, Code: refusal.Code, Detail: refusal.Detail}
 		}
-		return nil, &Rejection{file.Name, CodeUnreadable, file.Err.Error()}
+		return nil, &Rejection{Name: file.Name, Code: CodeUnreadable, Detail: file.Err.Error()}
 	}
 	start := time.Now()
 	var image *cxr.Image
@@ -104,11 +104,11 @@ func (e *Engine) parse(ctx context.Context, file Upload) (v *view, rejected *Rej
 	var refusal *cxr.Refusal
 	switch {
 	case errors.As(err, &refusal):
-		return nil, &Rejection{file.Name, refusal.Code, refusal.Detail}
+		return nil, &Rejection{Name: file.Name, Code: refusal.Code, Detail: refusal.Detail}
 	case err != nil:
-		return nil, &Rejection{file.Name, CodeInternal, "this program failed at it; the log says where"}
+		return nil, &Rejection{Name: file.Name, Code: CodeInternal, Detail: "this program failed at it; the log says where"}
 	case image.StudyInstanceUID == "":
-		return nil, &Rejection{file.Name, CodeNoStudyUID, "StudyInstanceUID (0020,000D) is missing: nobody knows whose view this is"}
+		return nil, &Rejection{Name: file.Name, Code: CodeNoStudyUID, Detail: "StudyInstanceUID (0020,000D) is missing: nobody knows whose view this is"}
 	}
 	return &view{name: file.Name, image: image, flags: slices.Clone(image.Flags), parse: time.Since(start)}, nil
 }
@@ -140,7 +140,7 @@ func unique(views []*view) (kept []*view, rejected []Rejection) {
 	shared := map[string]int{}
 	for i, v := range views {
 		if i > 0 && samePicture(v, views[i-1]) {
-			rejected = append(rejected, Rejection{v.name, CodeDuplicate, "same object as " + views[i-1].name + ", which is used"})
+			rejected = append(rejected, Rejection{Name: v.name, Code: CodeDuplicate, Detail: "same object as " + views[i-1].name + ", which is used"})
 			continue
 		}
 		kept = append(kept, v)

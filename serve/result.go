@@ -49,13 +49,6 @@ const (
 // FlagLateralOnly is a flag of a study: it has no view but laterals, which show less of most findings.
 const FlagLateralOnly = "lateral_only"
 
-// Rejection is one object that was not used, and why.
-type Rejection struct {
-	Name   string `json:"name" doc:"The name it was sent under."`
-	Code   string `json:"code" doc:"Why, stable across versions."`
-	Detail string `json:"detail"`
-}
-
 // The codes of a Rejection beside those of cxr.
 const (
 	CodeDuplicate  = "duplicate"             // same SOP Instance UID and same picture as an object that is used
