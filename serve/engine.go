@@ -30,6 +30,8 @@ type Options struct {
 	// Codecs decodes JPEG-LS and JPEG 2000; without it those objects are refused. Whoever made it closes it, after the
 	// engine.
 	Codecs *external.Pool
+	// Observer hears of each stage and batch; nil is nobody.
+	Observer Observer
 }
 
 // runner is what the engine needs of a model: ort.Model has it, the tests of queues and limits do without.
@@ -50,6 +52,8 @@ type Engine struct {
 	limits      dicom.Limits
 	modalities  []string
 	codecs      *external.Pool
+	observer    Observer
+	cores       int
 	workers     workers
 
 	mu       sync.Mutex
@@ -89,11 +93,16 @@ func newEngine(r runner, meta model.Metadata, sha256 string, opts Options) (*Eng
 	if n <= 0 {
 		n = runtime.GOMAXPROCS(0)
 	}
-	return &Engine{
+	e := &Engine{
 		model: r, metadata: meta, recipe: recipe, rule: rule, calibration: calibration,
 		id:     ModelID{Name: meta.Name, Version: meta.Version, SHA256: sha256},
-		limits: opts.DICOM, modalities: opts.Modalities, codecs: opts.Codecs, workers: make(workers, n),
-	}, nil
+		limits: opts.DICOM, modalities: opts.Modalities, codecs: opts.Codecs,
+		observer: opts.Observer, cores: n, workers: workers{free: n},
+	}
+	if e.observer == nil {
+		e.observer = unobserved{}
+	}
+	return e, nil
 }
 
 // Model says which model answers.
@@ -104,6 +113,9 @@ func (e *Engine) Attends() bool { return e.metadata.Attention }
 
 // Device is the device the model runs on: ort.CPU or ort.CUDA.
 func (e *Engine) Device() string { return e.device }
+
+// Waiting is how many objects wait for a core now.
+func (e *Engine) Waiting() int { return e.workers.waiting() }
 
 // Close frees the model. Studies in progress are finished first; later ones fail with ort.ErrClosed.
 func (e *Engine) Close() error {
@@ -137,7 +149,7 @@ func (e *Engine) Classify(ctx context.Context, uploads iter.Seq2[Upload, error])
 	if err != nil {
 		return nil, err
 	}
-	read := time.Since(start)
+	read := e.stage(ctx, StageRead, start)
 	studies := in.studies()
 	if len(studies) > 1 {
 		return nil, twoStudies(studies)
@@ -170,7 +182,7 @@ func (e *Engine) ClassifyAll(ctx context.Context, uploads iter.Seq2[Upload, erro
 	studies := in.studies()
 	results, failed := make([]*Result, len(studies)), make([]error, len(studies))
 	var group errgroup.Group
-	group.SetLimit(cap(e.workers)) // enough to keep them busy
+	group.SetLimit(e.cores) // enough to keep them busy
 	for i, views := range studies {
 		group.Go(func() error { // one that fails leaves the others alone
 			start := time.Now()
@@ -223,14 +235,16 @@ func (e *Engine) study(ctx context.Context, views []*view) (*Result, error) {
 			Probabilities: byLabel(e.fuse(v.logits)), Flags: append([]string{}, v.flags...),
 			Rollout: slices.Collect(slices.Chunk(v.attention, e.metadata.Spec.Grid())),
 		})
+		result.TimingsMS.Queue += milliseconds(v.queue)
 		result.TimingsMS.Parse += milliseconds(v.parse)
+		result.TimingsMS.Decode += milliseconds(v.decode)
 		result.TimingsMS.Preprocess += milliseconds(v.prepare)
 		result.TimingsMS.Run += milliseconds(v.run)
 	}
 	fused := e.fuse(logits...)
 	result.Probabilities = byLabel(fused)
 	result.Findings = fuse.Findings(fused, [model.NumLabels]float64(e.metadata.Thresholds), e.metadata.UntrainedLabels)
-	result.TimingsMS.Fuse = milliseconds(time.Since(start))
+	result.TimingsMS.Fuse = milliseconds(e.stage(ctx, StageFuse, start))
 	return result, nil
 }
 
@@ -243,7 +257,12 @@ func (e *Engine) fuse(logits ...[model.NumLabels]float32) [model.NumLabels]float
 func (e *Engine) runAll(ctx context.Context, views []*view) error {
 	group, running := errgroup.WithContext(ctx)
 	for _, v := range views {
-		if e.workers.start(running, group.Go, func() error { return e.runView(running, v) }) != nil {
+		arrived := time.Now()
+		work := func() error {
+			v.queue += e.stage(ctx, StageQueue, arrived)
+			return e.runView(running, v)
+		}
+		if e.workers.start(running, group.Go, work) != nil {
 			break // a view failed or the caller left: the two lines below say which
 		}
 	}
@@ -258,13 +277,14 @@ func (e *Engine) runView(ctx context.Context, v *view) error {
 	size := e.metadata.Spec.ImageSize
 	input := make([]float32, size*size) // [1,S,S]
 	cxr.Input(v.image.Stored, size, input)
-	v.prepare = time.Since(start)
+	v.prepare += e.stage(ctx, StagePreprocess, start) // after the recipe, which counts too
 	start = time.Now()
 	out, err := e.model.Run(ctx, input, []int64{int64(v.image.View)})
 	if err != nil {
 		return fmt.Errorf("run the model: %w", err)
 	}
-	v.run = time.Since(start)
+	v.run = e.stage(ctx, StageRun, start)
+	e.observer.Batch(1)
 	v.logits = out.Logits[0]
 	if out.Attention != nil {
 		v.attention = out.Attention[0]

@@ -439,7 +439,9 @@ func TestClassify_WorkersAreShared(t *testing.T) {
 func TestClassify_ReadsNoFurtherThanItCanParse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := fakeEngine(t, &fakeModel{}, Options{Workers: 1})
-		e.workers <- struct{}{} // somebody else's study
+		if err := e.workers.acquire(t.Context()); err != nil { // somebody else's study
+			t.Error(err)
+		}
 		list := files(t, servetest.Study("1.2", 1)...)
 		taken := 0
 		go func() {
@@ -458,7 +460,7 @@ func TestClassify_ReadsNoFurtherThanItCanParse(t *testing.T) {
 		if taken != 1 {
 			t.Errorf("%d files were taken while no worker was free, want 1", taken)
 		}
-		<-e.workers
+		e.workers.release()
 		synctest.Wait()
 		if taken != 2 {
 			t.Errorf("%d files were taken in all, want 2", taken)
@@ -489,8 +491,8 @@ func TestClassify_CancelStopsAtOnce(t *testing.T) {
 		if !errors.Is(err, gone) || f.runs > 1 {
 			t.Errorf("%s: error %v after %d runs", when, err, f.runs)
 		}
-		if len(e.workers) != 0 {
-			t.Errorf("%s: %d workers are still held", when, len(e.workers))
+		if held := e.cores - e.workers.free; held != 0 {
+			t.Errorf("%s: %d workers are still held", when, held)
 		}
 	}
 }
