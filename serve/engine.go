@@ -30,13 +30,14 @@ type Options struct {
 	// Codecs decodes JPEG-LS and JPEG 2000; without it those objects are refused. Whoever made it closes it, after the
 	// engine.
 	Codecs *external.Pool
-	// Observer hears of each stage and batch; nil is nobody.
-	Observer Observer
+	// Observe makes the observer of a model, which hears of each stage and batch; nil is nobody.
+	Observe func(m ModelID, device string) Observer
 }
 
 // runner is what the engine needs of a model: ort.Model has it, the tests of queues and limits do without.
 type runner interface {
 	Run(ctx context.Context, images []float32, views []int64) (*ort.Output, error)
+	Device() string
 	Close() error
 }
 
@@ -72,7 +73,6 @@ func Open(path string, opts Options) (*Engine, error) {
 		m.Close()
 		return nil, fmt.Errorf("model %s: %w", path, err)
 	}
-	e.device = m.Device()
 	return e, nil
 }
 
@@ -97,10 +97,10 @@ func newEngine(r runner, meta model.Metadata, sha256 string, opts Options) (*Eng
 		model: r, metadata: meta, recipe: recipe, rule: rule, calibration: calibration,
 		id:     ModelID{Name: meta.Name, Version: meta.Version, SHA256: sha256},
 		limits: opts.DICOM, modalities: opts.Modalities, codecs: opts.Codecs,
-		observer: opts.Observer, cores: n, workers: workers{free: n},
+		device: r.Device(), observer: unobserved{}, cores: n, workers: workers{free: n},
 	}
-	if e.observer == nil {
-		e.observer = unobserved{}
+	if opts.Observe != nil {
+		e.observer = opts.Observe(e.id, e.device)
 	}
 	return e, nil
 }

@@ -67,6 +67,8 @@ func (f *fakeModel) Run(ctx context.Context, images []float32, views []int64) (*
 	return out, nil
 }
 
+func (f *fakeModel) Device() string { return ort.CPU }
+
 func (f *fakeModel) Close() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
