@@ -23,7 +23,9 @@ import (
 // Options say how an Engine works. Zero values mean the defaults.
 type Options struct {
 	Device  string       // ort.CPU, ort.CUDA or ort.Auto; "" is CPU
-	Workers int          // objects parsed and views run at a time; 0 is one per core
+	Threads int          // of one Run on the CPU; 0 is 1
+	Policy  Policy       // what is not set is as DefaultPolicy of the device has it
+	Workers int          // objects that are worked on at a time, the network apart where it runs in batches; 0 is one per core
 	DICOM   dicom.Limits // of one object
 	// Modalities are accepted; nil is CR and DX.
 	Modalities []string
@@ -38,6 +40,7 @@ type Options struct {
 type runner interface {
 	Run(ctx context.Context, images []float32, views []int64) (*ort.Output, error)
 	Device() string
+	Images(n int) (images []float32, free func())
 	Close() error
 }
 
@@ -56,6 +59,7 @@ type Engine struct {
 	observer    Observer
 	cores       int
 	workers     workers
+	batches     *batcher // nil: each view runs on the core that prepared it
 
 	mu       sync.Mutex
 	closed   bool
@@ -64,11 +68,17 @@ type Engine struct {
 
 // Open makes an Engine of a model file and warms it up.
 func Open(path string, opts Options) (*Engine, error) {
-	m, err := ort.Open(path, ort.Options{Device: opts.Device, Threads: 1})
+	runs := opts.Policy.or(DefaultPolicy(ort.CPU, opts.Threads)).Instances
+	m, err := ort.Open(path, ort.Options{Device: opts.Device, Threads: opts.Threads, Runs: runs})
 	if err != nil {
 		return nil, err
 	}
-	e, err := newEngine(m, m.Metadata(), m.SHA256(), opts)
+	opts.Policy = opts.Policy.or(DefaultPolicy(m.Device(), opts.Threads))
+	var warm []int
+	if m.Device() == ort.CUDA {
+		warm = append([]int{opts.Policy.MaxBatch}, opts.Policy.Preferred...)
+	}
+	e, err := newEngine(m, m.Metadata(), m.SHA256(), opts, warm...)
 	if err != nil {
 		m.Close()
 		return nil, fmt.Errorf("model %s: %w", path, err)
@@ -76,7 +86,7 @@ func Open(path string, opts Options) (*Engine, error) {
 	return e, nil
 }
 
-func newEngine(r runner, meta model.Metadata, sha256 string, opts Options) (*Engine, error) {
+func newEngine(r runner, meta model.Metadata, sha256 string, opts Options, warm ...int) (*Engine, error) {
 	recipe, err := cxr.ParseRecipe(meta.Preprocessing)
 	if err != nil {
 		return nil, err
@@ -102,7 +112,11 @@ func newEngine(r runner, meta model.Metadata, sha256 string, opts Options) (*Eng
 	if opts.Observe != nil {
 		e.observer = opts.Observe(e.id, e.device)
 	}
-	return e, nil
+	if p := opts.Policy; p.MaxBatch > 1 || 0 < p.Instances && p.Instances < n {
+		p = p.or(DefaultPolicy(ort.CPU, opts.Threads))
+		e.batches, err = newBatcher(p, r, meta.Spec.ImageSize*meta.Spec.ImageSize, e.observer, warm...)
+	}
+	return e, err
 }
 
 // Model says which model answers.
@@ -114,8 +128,14 @@ func (e *Engine) Attends() bool { return e.metadata.Attention }
 // Device is the device the model runs on: ort.CPU or ort.CUDA.
 func (e *Engine) Device() string { return e.device }
 
-// Waiting is how many objects wait for a core now.
-func (e *Engine) Waiting() int { return e.workers.waiting() }
+// Waiting is how many objects wait now, for a core or for a batch.
+func (e *Engine) Waiting() int {
+	n := e.workers.waiting()
+	if e.batches != nil {
+		n += e.batches.waiting()
+	}
+	return n
+}
 
 // Close frees the model. Studies in progress are finished first; later ones fail with ort.ErrClosed.
 func (e *Engine) Close() error {
@@ -123,6 +143,9 @@ func (e *Engine) Close() error {
 	e.closed = true
 	e.mu.Unlock()
 	e.requests.Wait()
+	if e.batches != nil {
+		e.batches.close()
+	}
 	return e.model.Close()
 }
 
@@ -253,18 +276,11 @@ func (e *Engine) fuse(logits ...[model.NumLabels]float32) [model.NumLabels]float
 	return e.calibration.Apply(fuse.Fuse(e.rule, logits), len(logits))
 }
 
-// runAll runs each view on a worker and fills its logits and flags.
+// runAll runs the views side by side and fills their logits and flags.
 func (e *Engine) runAll(ctx context.Context, views []*view) error {
 	group, running := errgroup.WithContext(ctx)
 	for _, v := range views {
-		arrived := time.Now()
-		work := func() error {
-			v.queue += e.stage(ctx, StageQueue, arrived)
-			return e.runView(running, v)
-		}
-		if e.workers.start(running, group.Go, work) != nil {
-			break // a view failed or the caller left: the two lines below say which
-		}
+		group.Go(func() error { return e.runView(running, v) })
 	}
 	if err := group.Wait(); err != nil {
 		return err
@@ -273,18 +289,55 @@ func (e *Engine) runAll(ctx context.Context, views []*view) error {
 }
 
 func (e *Engine) runView(ctx context.Context, v *view) error {
+	arrived := time.Now()
+	var input []float32 // [1,S,S]
+	var out *ort.Output
+	err := e.workers.do(ctx, func() (err error) {
+		v.queue += e.stage(ctx, StageQueue, arrived)
+		start := time.Now()
+		size := e.metadata.Spec.ImageSize
+		input = make([]float32, size*size)
+		cxr.Input(v.image.Stored, size, input)
+		v.prepare += e.stage(ctx, StagePreprocess, start) // after the recipe, which counts too
+		if e.batches == nil {                             // the core that prepared it runs it
+			out, err = e.runAlone(ctx, v, input)
+		}
+		return err
+	})
+	if err == nil && e.batches != nil { // the core is free while the image waits for its batch
+		out, err = e.runTogether(ctx, v, input)
+	}
+	if err != nil {
+		return err
+	}
+	return e.judge(v, out)
+}
+
+func (e *Engine) runAlone(ctx context.Context, v *view, input []float32) (*ort.Output, error) {
 	start := time.Now()
-	size := e.metadata.Spec.ImageSize
-	input := make([]float32, size*size) // [1,S,S]
-	cxr.Input(v.image.Stored, size, input)
-	v.prepare += e.stage(ctx, StagePreprocess, start) // after the recipe, which counts too
-	start = time.Now()
 	out, err := e.model.Run(ctx, input, []int64{int64(v.image.View)})
 	if err != nil {
-		return fmt.Errorf("run the model: %w", err)
+		return nil, fmt.Errorf("run the model: %w", err)
 	}
 	v.run = e.stage(ctx, StageRun, start)
 	e.observer.Batch(1)
+	return out, nil
+}
+
+func (e *Engine) runTogether(ctx context.Context, v *view, input []float32) (*ort.Output, error) {
+	j, err := e.batches.run(ctx, input, int64(v.image.View))
+	if err != nil {
+		return nil, fmt.Errorf("run the model: %w", err)
+	}
+	waited := j.began.Sub(j.arrived)
+	e.observer.Stage(ctx, StageQueue, j.arrived, waited)
+	e.observer.Stage(ctx, StageRun, j.began, j.took)
+	v.queue, v.run = v.queue+waited, j.took
+	return j.out, nil
+}
+
+// judge takes what the model says of a view.
+func (e *Engine) judge(v *view, out *ort.Output) error {
 	v.logits = out.Logits[0]
 	if out.Attention != nil {
 		v.attention = out.Attention[0]

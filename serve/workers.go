@@ -61,6 +61,15 @@ func (w *workers) start(ctx context.Context, spawn func(func() error), work func
 	return nil
 }
 
+// do waits for a place and does work there.
+func (w *workers) do(ctx context.Context, work func() error) error {
+	if err := w.acquire(ctx); err != nil {
+		return err
+	}
+	defer w.release()
+	return guard(work)
+}
+
 func (w *workers) acquire(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)

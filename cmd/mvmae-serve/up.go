@@ -21,7 +21,7 @@ type UpCmd struct {
 	serving  `embed:""`
 	Listen   string `default:"127.0.0.1:8080" help:"Host and port; port 0 takes a free one."`
 	Insecure bool   `help:"Accept callers from other machines, without asking who they are."`
-	Device   string `default:"cpu" enum:"cpu,cuda,auto" help:"Where the model runs: cpu, cuda or auto."`
+	device   `embed:"" group:"How the model is run"`
 	accepted `embed:""`
 	keeping  `embed:"" group:"Studies that are kept"`
 	node     `embed:"" group:"DICOM network"`
@@ -58,7 +58,9 @@ func (c *UpCmd) Run(ctx context.Context, out *cli.Output) error {
 	defer ln.Close()
 	codecs := external.NewPool(external.Options{})
 	defer codecs.Close()
-	models := c.models(serve.Options{Device: c.Device, DICOM: c.limits(), Codecs: codecs, Modalities: c.Modalities})
+	options := c.device.options()
+	options.DICOM, options.Codecs, options.Modalities = c.limits(), codecs, c.Modalities
+	models := c.models(options)
 	defer models.Close() // last: by then every study is answered
 	if c.Check {
 		return c.ready(out, ln, nil, models)
@@ -155,5 +157,5 @@ func (c *UpCmd) validate() error {
 	if c.DICOM != "" && c.Data == "" {
 		errs = append(errs, hint.Wrap(errors.New("--dicom is of no use without --data"), "name the folder that keeps the studies with --data"))
 	}
-	return errors.Join(append(errs, c.serving.validate(), c.keeping.validate(), c.node.validate())...)
+	return errors.Join(append(errs, c.serving.validate(), c.device.validate(), c.keeping.validate(), c.node.validate())...)
 }
