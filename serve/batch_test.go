@@ -335,7 +335,7 @@ func TestClassify_BatchesChangeNoFinding(t *testing.T) {
 		return e
 	}
 	h := &heard{}
-	alone, together := open(Policy{}, nil), open(Policy{MaxBatch: 8, Preferred: []int{4, 8}, MaxDelay: 50 * time.Millisecond, Instances: 2}, h)
+	alone, together := open(Policy{}, &heard{}), open(Policy{MaxBatch: 8, Preferred: []int{4, 8}, MaxDelay: 50 * time.Millisecond, Instances: 2}, h)
 	if alone.batches != nil || together.batches == nil {
 		t.Fatal("the policies are not what this test is about")
 	}

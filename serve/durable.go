@@ -30,6 +30,7 @@ type DurableOptions struct {
 	Workers           int               // studies worked on at a time; default one per core; negative is none
 	Retain            time.Duration     // finished studies are removed so long after; 0 is never
 	Sinks             []Sink            // the receivers of outcomes
+	Audit             *Audit            // notes every outcome; nothing is classified that cannot be noted. nil is none
 	MaxBytes          int64             // of one object; default that of studies.Options
 	DiskHigh, DiskLow int               // watermarks in percent; defaults those of studies.Options
 	NATS              string            // addresses of a cluster; "" is the queue inside this process

@@ -8,6 +8,7 @@ import (
 	"iter"
 	"os"
 	"slices"
+	"time"
 
 	"github.com/mvmae/mvmae/serve/queue"
 	"github.com/mvmae/mvmae/serve/studies"
@@ -33,6 +34,9 @@ func (d *Durable) classify(ctx context.Context, models *Models, t queue.Task) er
 			reason = fmt.Sprintf("the server ended while it worked on the study, %d times", tried)
 		}
 		return d.conclude(ctx, st, studies.Outcome{State: studies.Dead, Attempts: tried, Reason: reason})
+	}
+	if err := d.opts.Audit.Check(); err != nil { // no try of the study's: it waits for the log
+		return err
 	}
 	if err := d.note(st.UID, version, studies.Began, ""); err != nil {
 		return err
@@ -86,11 +90,15 @@ func (d *Durable) answer(ctx context.Context, models *Models, st *studies.Study)
 		return studies.Outcome{}, err
 	}
 	defer release()
+	start := time.Now()
 	result, err := engine.Classify(ctx, d.uploads(st))
 	var p *Problem
 	if errors.As(err, &p) {
 		text, err := json.Marshal(p)
-		return studies.Outcome{State: studies.Refused, Problem: text}, err
+		if err != nil {
+			return studies.Outcome{}, err
+		}
+		return studies.Outcome{State: studies.Refused, Problem: text}, d.audit(st, engine, studies.Refused, text, start)
 	}
 	if err != nil {
 		return studies.Outcome{}, err
@@ -103,7 +111,19 @@ func (d *Durable) answer(ctx context.Context, models *Models, st *studies.Study)
 		}
 	}
 	text, err := json.Marshal(result)
-	return studies.Outcome{State: studies.Done, Result: text}, err
+	if err != nil {
+		return studies.Outcome{}, err
+	}
+	return studies.Outcome{State: studies.Done, Result: text}, d.audit(st, engine, studies.Done, text, start)
+}
+
+// audit notes what a study was answered. Who asked is in the sources of its objects.
+func (d *Durable) audit(st *studies.Study, engine *Engine, state studies.State, text []byte, start time.Time) error {
+	from := st.Objects[0].Source
+	return d.opts.Audit.Write(AuditRecord{
+		Event: AuditOutcome, Caller: from.AE, Remote: from.Remote, Study: HashUID(st.UID), Version: st.Version(), State: string(state),
+		Model: engine.Model().SHA256, Result: digestOf(text), LatencyMS: milliseconds(time.Since(start)),
+	})
 }
 
 // uploads reads the objects of a study that are to be used, one after the other. An object that cannot be read ends it: the disk

@@ -165,7 +165,21 @@ func provoked(t *testing.T) map[string]*httptest.ResponseRecorder {
 	stopping.stopped.Store(true)
 	zipped := zipOf(t, files(t, servetest.Object{}))
 
+	tokens, _ := tokensOf(t, "pacs 0123456789abcdef requests=1")
+	guarded := with(ServerOptions{Tokens: tokens})
+	asked := httptest.NewRequest("GET", pathModels, nil)
+	asked.Header.Set("Authorization", "Bearer 0123456789abcdef")
+	guarded.opts.Tokens.find("0123456789abcdef").enter()
+	limited := httptest.NewRecorder()
+	guarded.Handler().ServeHTTP(limited, asked)
+	audit, _ := auditIn(t, t.TempDir())
+	unwritable := with(ServerOptions{Audit: audit})
+	audit.path = filepath.Join(t.TempDir(), "none", "audit.jsonl")
+
 	return map[string]*httptest.ResponseRecorder{
+		"caller_limit":        limited,
+		"no_audit":            classify(unwritable, typeDICOM, object),
+		"unauthenticated":     send(guarded, "GET", pathModels, "", nil),
 		"bad_query":           get("/v1/studies?limit=0"),
 		"busy":                classify(busy, typeDICOM, object),
 		"disk_full":           diskFullAnswer(kept),

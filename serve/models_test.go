@@ -177,6 +177,7 @@ func TestModels_FollowTheirFiles(t *testing.T) {
 		if err := m.look(force); err != nil {
 			t.Error(err)
 		}
+		m.retiring.Wait() // nobody uses what was replaced
 		if diff := cmp.Diff(want, states(m)); diff != "" {
 			t.Errorf("%s (-want +got)\n%s", when, diff)
 		}

@@ -28,7 +28,7 @@ func (s *Server) routes() http.Handler {
 	r := gin.New()
 	r.RedirectTrailingSlash = false
 	r.HandleMethodNotAllowed = true
-	r.Use(s.log, s.recover)
+	r.Use(s.log, s.recover, s.authenticate)
 	r.NoRoute(func(c *gin.Context) {
 		s.refuse(c, problem(http.StatusNotFound, "not_found", "the routes are in /openapi.json", "there is nothing at this path"))
 	})
@@ -65,6 +65,8 @@ func (s *Server) unready() *Problem {
 		return draining()
 	case !s.opts.Models.Ready():
 		return notReady()
+	case s.opts.Audit.Check() != nil:
+		return unaudited()
 	}
 	return nil
 }
@@ -82,6 +84,7 @@ func (s *Server) use(c *gin.Context) (e *Engine, release func(), err error) {
 	if e, release, err = s.opts.Models.Use(c.Query("model"), c.Query("version")); err != nil {
 		return nil, nil, err
 	}
+	c.Set("model", e.Model().SHA256)
 	if wantsAttention(c) && !e.Attends() {
 		release()
 		return nil, nil, problem(http.StatusUnprocessableEntity, "no_attention", `ask without ?attention, or serve a model made by "mvmae-export --attention"`,
@@ -158,21 +161,24 @@ func (s *Server) respond(c *gin.Context, status int, doc any) {
 	if err != nil {
 		panic(err) // a type of this package that JSON does not know: every test of it finds out
 	}
+	body = append(body, '\n')
+	if err := s.audit(c, status, body); err != nil && status < http.StatusBadRequest {
+		s.refuse(c, unaudited())
+		return
+	}
 	_ = http.NewResponseController(c.Writer).SetWriteDeadline(time.Now().Add(writeTimeout))
 	media := c.Writer.Header().Get("Content-Type")
 	if media == "" {
 		media = "application/json"
 	}
-	c.Data(status, media, append(body, '\n'))
+	c.Data(status, media, body)
 }
 
 // log counts and traces a request, and writes one line about it: the route's pattern, never the path, which a caller may have put anything into.
 func (s *Server) log(c *gin.Context) {
 	start := time.Now()
-	route := c.FullPath()
-	if route == routeClassify {
-		route = pathClassify
-	}
+	c.Set("start", start)
+	route := routeOf(c)
 	probe := route == pathLive || route == pathReady || route == pathMetrics // asked every few seconds
 	method, end := knownMethod(c.Request.Method), func(string, string, int) {}
 	if !probe {
@@ -181,11 +187,12 @@ func (s *Server) log(c *gin.Context) {
 		c.Request = c.Request.WithContext(ctx)
 	}
 	c.Next()
+	_ = s.audit(c, c.Writer.Status(), nil) // what was not answered by respond: too late to refuse
 	status, took := c.Writer.Status(), time.Since(start)
 	end(c.GetString("study"), c.GetString("code"), status)
 	s.opts.Telemetry.request(method, route, c.GetString("code"), status, took)
 	attrs := []any{"method", c.Request.Method, "route", route, "status", status, "duration", took}
-	for _, key := range []string{"code", "study"} {
+	for _, key := range []string{"code", "study", "caller"} {
 		if v := c.GetString(key); v != "" {
 			attrs = append(attrs, key, v)
 		}
@@ -195,6 +202,14 @@ func (s *Server) log(c *gin.Context) {
 		level = slog.LevelDebug
 	}
 	s.opts.Logger.Log(c.Request.Context(), level, "request", attrs...)
+}
+
+// routeOf is the pattern of a request's path, "" where nothing is there.
+func routeOf(c *gin.Context) string {
+	if route := c.FullPath(); route != routeClassify {
+		return route
+	}
+	return pathClassify
 }
 
 // recover answers a request whose handler panicked; guard logs why.

@@ -2,6 +2,7 @@ package serve
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -31,6 +32,14 @@ type ServerOptions struct {
 	DrainDelay time.Duration
 	// Models answer. Without any that is loaded the server is not ready. They stay the caller's to close, after Serve.
 	Models *Models
+	// TLS is what Serve speaks, by TLSFiles; nil is none.
+	TLS *tls.Config
+	// Certified and Tokens ask callers who they are: by a certificate that TLS verifies, or a token; where both are asked for either
+	// will do. Without them everybody may call.
+	Certified bool
+	Tokens    *Tokens
+	// Audit notes every request; what cannot be noted is not answered. nil is none.
+	Audit *Audit
 	// Durable takes studies in for good; without it POST /v1/studies and its kin are refused. It stays the caller's to run.
 	Durable *Durable
 	// DICOM, where there is a DICOM node beside the server, is what it has done, for the metrics.
@@ -108,6 +117,9 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 		BaseContext: func(net.Listener) context.Context { return lasting },
 		ErrorLog:    slog.NewLogLogger(s.opts.Logger.Handler(), slog.LevelDebug),
 	}
+	if s.opts.TLS != nil {
+		ln = tls.NewListener(ln, s.opts.TLS)
+	}
 	stopped := make(chan error, 1)
 	go func() { stopped <- srv.Serve(ln) }()
 	select {
@@ -135,14 +147,14 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 // ErrNotLoopback is the error of Listen for an address that others than this machine can reach.
 var ErrNotLoopback = errors.New("address is not a loopback address")
 
-// Listen opens addr ("127.0.0.1:8080"; port 0 lets the system choose). Whoever reaches the server may use it, so an address
-// that is not of the loopback interface is refused unless insecure is set.
-func Listen(ctx context.Context, addr string, insecure bool) (net.Listener, error) {
+// Listen opens addr ("127.0.0.1:8080"; port 0 lets the system choose). An address that is not of the loopback interface is refused
+// unless open is set: because callers must say who they are, or because the operator wants everybody let in.
+func Listen(ctx context.Context, addr string, open bool) (net.Listener, error) {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
 		return nil, hint.Wrap(fmt.Errorf("listen on %s: %w", addr, err), "write host and port, like 127.0.0.1:8080")
 	}
-	if !insecure {
+	if !open {
 		// The name is looked up once: what is checked is what is listened on.
 		ips, err := lookup(ctx, host)
 		if err != nil {
@@ -151,7 +163,7 @@ func Listen(ctx context.Context, addr string, insecure bool) (net.Listener, erro
 		for _, ip := range ips {
 			if !ip.Unmap().IsLoopback() {
 				return nil, hint.Wrap(fmt.Errorf("listen on %s: %w", addr, ErrNotLoopback),
-					"the server asks callers for no token yet: keep to 127.0.0.1 behind a proxy that does, or accept every caller with --insecure")
+					"ask callers who they are with --tokens or --client-ca, keep to 127.0.0.1, or accept every caller with --insecure")
 			}
 		}
 		host = ips[0].String()

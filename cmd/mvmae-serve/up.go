@@ -5,6 +5,9 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"os"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -20,7 +23,7 @@ import (
 type UpCmd struct {
 	serving  `embed:""`
 	Listen   string `default:"127.0.0.1:8080" help:"Host and port; port 0 takes a free one."`
-	Insecure bool   `help:"Accept callers from other machines, without asking who they are."`
+	guarding `embed:"" group:"Who may call"`
 	device   `embed:"" group:"How the model is run"`
 	accepted `embed:""`
 	keeping  `embed:"" group:"Studies that are kept"`
@@ -48,7 +51,7 @@ func (c *UpCmd) Run(ctx context.Context, out *cli.Output) error {
 	if err := c.validate(); err != nil {
 		return cli.Exit(cli.ExitUsage, err)
 	}
-	ln, err := serve.Listen(ctx, c.Listen, c.Insecure)
+	ln, err := serve.Listen(ctx, c.Listen, c.Insecure || c.asks())
 	if errors.Is(err, serve.ErrNotLoopback) {
 		return cli.Exit(cli.ExitUsage, err)
 	}
@@ -56,16 +59,27 @@ func (c *UpCmd) Run(ctx context.Context, out *cli.Output) error {
 		return err
 	}
 	defer ln.Close()
+	guards, err := c.guarding.open()
+	if err != nil {
+		return err
+	}
+	defer guards.audit.Close()
+	telemetry, err := serve.NewTelemetry(ctx)
+	if err != nil {
+		return cli.Exit(cli.ExitUsage, err)
+	}
+	defer telemetry.Close(ctx)
 	codecs := external.NewPool(external.Options{})
 	defer codecs.Close()
 	options := c.device.options()
+	options.Observe = telemetry.Observe
 	options.DICOM, options.Codecs, options.Modalities = c.limits(), codecs, c.Modalities
 	models := c.models(options)
 	defer models.Close() // last: by then every study is answered
 	if c.Check {
 		return c.ready(out, ln, nil, models)
 	}
-	durable, receiver, err := c.keep(ctx)
+	durable, receiver, err := c.keep(ctx, serve.DurableOptions{MaxBytes: c.MaxFileMiB << 20, Audit: guards.audit, Telemetry: telemetry})
 	if err != nil {
 		return err
 	}
@@ -75,14 +89,20 @@ func (c *UpCmd) Run(ctx context.Context, out *cli.Output) error {
 	server := serve.NewServer(serve.ServerOptions{
 		Limits:  serve.Limits{RequestBytes: c.MaxRequestMiB << 20, FileBytes: c.MaxFileMiB << 20, Files: c.MaxFiles},
 		Studies: c.MaxStudies, ReadTimeout: c.ReadTimeout, DrainDelay: c.DrainDelay, Models: models, Durable: durable,
+		Telemetry: telemetry, DICOM: receiver.counts(),
+		TLS: guards.tls, Certified: c.CallerCA != "", Tokens: guards.tokens, Audit: guards.audit,
 	})
 	// The server answers while the model is loaded, /readyz with 503, so that whoever watches it sees that it lives.
 	slog.Info("listening", "address", ln.Addr().String())
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
+	hangup := make(chan os.Signal, 1) // from before the first model is loaded on: nobody is ended by it
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
 	var serving errgroup.Group
 	serving.Go(func() error { return server.Serve(ctx, ln) })
 	serving.Go(func() error { return receiver.serve(ctx) })
+	serving.Go(func() error { reload(ctx, hangup, models); return nil })
 	if err := c.ready(out, ln, receiver, models); err != nil {
 		stop()
 		return errors.Join(err, serving.Wait())
@@ -100,13 +120,12 @@ func (c *UpCmd) Run(ctx context.Context, out *cli.Output) error {
 }
 
 // keep opens the folder of studies and the DICOM node that fills it. Each is nil where it is not asked for.
-func (c *UpCmd) keep(ctx context.Context) (*serve.Durable, *receiver, error) {
-	maxBytes := c.MaxFileMiB << 20
-	durable, err := c.keeping.open(ctx, maxBytes, c.fetcher)
+func (c *UpCmd) keep(ctx context.Context, opts serve.DurableOptions) (*serve.Durable, *receiver, error) {
+	durable, err := c.keeping.open(ctx, opts, c.fetcher)
 	if err != nil || durable == nil {
 		return nil, nil, err
 	}
-	receiver, err := c.node.open(ctx, durable.Archive(), maxBytes)
+	receiver, err := c.node.open(ctx, durable.Archive(), opts.MaxBytes)
 	if err != nil {
 		durable.Close()
 		return nil, nil, err
@@ -121,6 +140,21 @@ func (c *UpCmd) limits() dicom.Limits {
 	return lim
 }
 
+// reload looks at the model files whenever SIGHUP comes, until ctx ends. Tokens, certificates and the audit log need no signal.
+func reload(ctx context.Context, hangup <-chan os.Signal, models *serve.Models) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-hangup:
+			slog.Info("look for models")
+			if err := models.Reload(); err != nil {
+				slog.Error("look for models", "error", err)
+			}
+		}
+	}
+}
+
 // ready loads the models, and says so.
 func (c *UpCmd) ready(out *cli.Output, ln net.Listener, receiver *receiver, models *serve.Models) error {
 	if err := models.Load(); err != nil {
@@ -133,7 +167,11 @@ func (c *UpCmd) ready(out *cli.Output, ln net.Listener, receiver *receiver, mode
 	defer release()
 	m := engine.Model()
 	slog.Info("ready", "model", m.Name, "version", m.Version, "sha256", m.SHA256, "device", engine.Device())
-	url := "http://" + ln.Addr().String()
+	scheme := "http://"
+	if c.TLSCert != "" {
+		scheme = "https://"
+	}
+	url := scheme + ln.Addr().String()
 	out.Printf("%s\n", url)
 	return out.Result(upDoc{URL: url, DICOM: receiver.address(), Model: m, Device: engine.Device()})
 }
@@ -157,5 +195,5 @@ func (c *UpCmd) validate() error {
 	if c.DICOM != "" && c.Data == "" {
 		errs = append(errs, hint.Wrap(errors.New("--dicom is of no use without --data"), "name the folder that keeps the studies with --data"))
 	}
-	return errors.Join(append(errs, c.serving.validate(), c.device.validate(), c.keeping.validate(), c.node.validate())...)
+	return errors.Join(append(errs, c.serving.validate(), c.device.validate(), c.guarding.validate(), c.keeping.validate(), c.node.validate())...)
 }

@@ -4,6 +4,7 @@ func problems() []Entry {
 	return kind(OfProblem, [][4]string{
 		{"bad_query", "A query parameter is wrong", "A parameter of the address is unknown, repeated, or out of its range. The detail names it.", "Correct the parameter; /docs lists them."},
 		{"busy", "The server has all it can do", "As many requests are in the house as --max-studies allows. Nothing of this one was kept.", "Send it again after the seconds that Retry-After says. If it happens often: more cores, more servers, or int8 models."},
+		{"caller_limit", "The caller has all that it may have", "The token's line in --tokens sets how many requests are answered at a time and in a second.", "Send it again after the seconds that Retry-After says, or have the operator raise the limits."},
 		{"disk_full", "The server's disk is too full", "More of the disk is in use than --disk-high allows, so nothing is taken in.", "The operator makes room, or sets --retain. Send it again later, after the seconds that Retry-After says."},
 		{"draining", "The server is stopping", "The server was told to stop. It finishes what it has and takes nothing more.", "Ask another server, or this one again when it is back."},
 		{"file_too_large", "An object is too large", "One object has more bytes than --max-file-mib allows; of a deflated one the inflated bytes count.", "Send a smaller object, or have the operator raise --max-file-mib."},
@@ -14,6 +15,7 @@ func problems() []Entry {
 		{"malformed_zip", "The zip archive is damaged", "The archive cannot be read, or is encrypted.", "Make the archive again, without a password."},
 		{"method_not_allowed", "The path knows another method", "There is something at this path, but not for this HTTP method.", "The header Allow names the methods; /docs lists all."},
 		{"no_attention", "The model shows no attention", "?attention=true was asked of a model without that output.", "Ask without it, or serve a model made by `mvmae-export --attention`."},
+		{"no_audit", "The audit log cannot be written", "The server answers nothing that it cannot note in --audit.", "The operator makes room for the log. Ask another server meanwhile."},
 		{"no_store", "The server keeps no studies", "The route is one of studies that are kept, and the server runs without --data.", "Start it with --data, or classify with POST /v1/studies:classify, which keeps nothing."},
 		{"no_such_instance", "No such object", "The study is held, but not this series or object of it.", "Search names what the study has."},
 		{"no_such_model", "No such model", "The request names a model, or a version of it, that is not served.", "GET /v1/models lists what is; the operator adds files to --models."},
@@ -32,6 +34,7 @@ func problems() []Entry {
 		{"too_many_files", "The request has too many objects", "The request holds more objects than --max-files allows, or the archive's directory has more than 1 MiB.", "Send one study in each request, or have the operator raise --max-files."},
 		{"two_patients", "The study is of two patients", "Objects of one study name different patients, so some are misfiled.", "Correct the PatientID (0010,0020) of the wrong objects."},
 		{"two_studies", "The request holds several studies", "The objects have different Study Instance UIDs. The detail names their hashes.", "Send each study in its own request."},
+		{"unauthenticated", "The server does not know who asks", "The request came without a token or certificate that the server knows.", "Send Authorization: Bearer TOKEN with a token of --tokens, or show a certificate that --client-ca vouches for."},
 		{"unsupported_media_type", "The body has no known type", "The Content-Type, or the Content-Encoding, is none that the route takes.", "Send multipart/form-data, multipart/related; type=\"application/dicom\", application/zip or one application/dicom, without a content encoding. /v2 takes JSON."},
 	})
 }
