@@ -40,8 +40,9 @@ type DurableOptions struct {
 	Sweep             time.Duration     // how often the folder is looked through for what was forgotten; default 30 s
 	// Fetch, where it is set, is called when a study seems complete. It has what is missing of it sent here, and says how many
 	// objects that were.
-	Fetch  func(ctx context.Context, studyUID string) (objects int, err error)
-	Logger *slog.Logger // default slog.Default()
+	Fetch     func(ctx context.Context, studyUID string) (objects int, err error)
+	Telemetry *Telemetry   // counts and traces what becomes of studies; nil is nobody
+	Logger    *slog.Logger // default slog.Default()
 }
 
 func (o DurableOptions) withDefaults() DurableOptions {
@@ -57,6 +58,9 @@ func (o DurableOptions) withDefaults() DurableOptions {
 			host = "server"
 		}
 		o.Server = fmt.Sprintf("%s/%d", host, os.Getpid())
+	}
+	if o.Telemetry == nil {
+		o.Telemetry = newMetrics()
 	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()
@@ -84,6 +88,7 @@ type Durable struct {
 
 	mu       sync.Mutex
 	versions map[string]progress // of the versions without an outcome that this server heard of
+	states   map[string]int      // studies by state at the last sweep
 }
 
 // progress is what a server knows of a version. None of it needs to survive.
@@ -256,11 +261,16 @@ func (d *Durable) sweep(ctx context.Context) error {
 		return err
 	}
 	alive := map[string]bool{}
+	states := map[string]int{StateReceiving: 0, StateQueued: 0, StateRunning: 0}
+	for _, s := range []studies.State{studies.Done, studies.Refused, studies.Dead, studies.Discarded} {
+		states[string(s)] = 0
+	}
 	for _, st := range d.store.All() {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
 		version := st.Version()
+		states[d.state(st)]++
 		if st.Current() == nil {
 			alive[version] = true
 			if err := d.remind(ctx, st); err != nil {
@@ -274,6 +284,7 @@ func (d *Durable) sweep(ctx context.Context) error {
 		}
 	}
 	d.mu.Lock()
+	d.states = states
 	for version := range d.versions {
 		if !alive[version] {
 			delete(d.versions, version)
@@ -288,6 +299,13 @@ func (d *Durable) sweep(ctx context.Context) error {
 		d.opts.Logger.Info("removed finished studies", "studies", n)
 	}
 	return err
+}
+
+// tally is how many studies were in each state at the last sweep; nil before the first. Nobody changes it.
+func (d *Durable) tally() map[string]int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.states
 }
 
 // remind puts a study without outcome into the queue, or before the gate if objects of it came only now.

@@ -70,7 +70,7 @@ func (s *Server) stage(c *gin.Context) (*studies.Study, []Rejection, error) {
 		case err == nil:
 			staged = append(staged, one)
 		case studies.IsRefusal(err):
-			rejected = append(rejected, Rejection{file.name, refusalCode(err), err.Error()})
+			rejected = append(rejected, Rejection{Name: file.name, Code: refusalCode(err), Detail: err.Error()})
 		default:
 			return nil, nil, err
 		}

@@ -43,7 +43,9 @@ func (d *Durable) classify(ctx context.Context, models *Models, t queue.Task) er
 	}
 	tried++
 	d.announce(Event{StudyInstanceUID: st.UID, Version: version, State: StateRunning})
-	outcome, err := d.answer(ctx, models, st)
+	inside, end := d.opts.Telemetry.tracer.Try(ctx, HashUID(st.UID))
+	outcome, err := d.answer(inside, models, st)
+	end(string(outcome.State), err != nil)
 	if err != nil {
 		d.opts.Logger.Error("classify a study", "study", HashUID(st.UID), "attempt", tried, "error", err)
 		if noted := d.note(st.UID, version, studies.Failed, err.Error()); noted != nil || tried < d.opts.Attempts {
@@ -69,6 +71,9 @@ func (d *Durable) conclude(ctx context.Context, st *studies.Study, o studies.Out
 	if err != nil || !made {
 		return err
 	}
+	var refusal Problem
+	_ = json.Unmarshal(o.Problem, &refusal) // of a study that was not refused there is none
+	d.opts.Telemetry.kept(string(o.State), refusal.Code)
 	d.opts.Logger.Info("study", "study", HashUID(st.UID), "state", string(o.State), "objects", len(st.Objects), "attempts", o.Attempts)
 	o.StudyInstanceUID, o.Version = st.UID, st.Version()
 	d.announce(Event{StudyInstanceUID: st.UID, Version: o.Version, State: string(o.State)})

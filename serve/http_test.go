@@ -20,6 +20,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/mvmae/mvmae/serve/api"
 	"github.com/mvmae/mvmae/serve/servetest"
 )
 
@@ -111,7 +112,7 @@ func problemOf(t testing.TB, w *httptest.ResponseRecorder) *Problem {
 		t.Fatalf("status %d, %v: %s", w.Code, err, w.Body)
 	}
 	if media := w.Header().Get("Content-Type"); media != "application/problem+json" || p.Status != w.Code ||
-		p.Title != http.StatusText(w.Code) || p.Code == "" || p.Detail == "" {
+		p.Type != api.PathErrors+"#"+p.Code || p.Title == "" || p.Code == "" || p.Detail == "" {
 		t.Errorf("status %d, %s: %s", w.Code, media, w.Body)
 	}
 	return &p

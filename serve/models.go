@@ -310,6 +310,18 @@ func (m *Models) Ready() bool {
 	return m.loaded && m.standard() != nil
 }
 
+// engines are the models that are served now.
+func (m *Models) engines() (list []*Engine) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, path := range slices.Sorted(maps.Keys(m.slots)) {
+		if s := m.slots[path]; s.now != nil {
+			list = append(list, s.now.Engine)
+		}
+	}
+	return list
+}
+
 // standard is the default model, nil while there is none.
 func (m *Models) standard() *served {
 	if m.opts.File == "" {

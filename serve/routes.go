@@ -48,6 +48,7 @@ func (s *Server) routes() http.Handler {
 		}
 		s.respond(c, http.StatusOK, Health{"ready"})
 	})
+	r.GET(pathMetrics, s.metricsHandler())
 	describe(r)
 	return r
 }
@@ -173,22 +174,32 @@ func (s *Server) respond(c *gin.Context, status int, doc any) {
 	c.Data(status, media, body)
 }
 
-// log writes one line per request: the route's pattern, never the path, which a caller may have put anything into.
+// log counts and traces a request, and writes one line about it: the route's pattern, never the path, which a caller may have put anything into.
 func (s *Server) log(c *gin.Context) {
 	start := time.Now()
 	c.Set("start", start)
+	route := routeOf(c)
+	probe := route == pathLive || route == pathReady || route == pathMetrics // asked every few seconds
+	method, end := knownMethod(c.Request.Method), func(string, string, int) {}
+	if !probe {
+		var ctx context.Context
+		ctx, end = s.opts.Telemetry.tracer.Request(c.Request, method, route)
+		c.Request = c.Request.WithContext(ctx)
+	}
 	c.Next()
 	_ = s.audit(c, c.Writer.Status(), nil) // what was not answered by respond: too late to refuse
-	route := routeOf(c)
-	attrs := []any{"method", c.Request.Method, "route", route, "status", c.Writer.Status(), "duration", time.Since(start)}
+	status, took := c.Writer.Status(), time.Since(start)
+	end(c.GetString("study"), c.GetString("code"), status)
+	s.opts.Telemetry.request(method, route, c.GetString("code"), status, took)
+	attrs := []any{"method", c.Request.Method, "route", route, "status", status, "duration", took}
 	for _, key := range []string{"code", "study", "caller"} {
 		if v := c.GetString(key); v != "" {
 			attrs = append(attrs, key, v)
 		}
 	}
 	level := slog.LevelInfo
-	if route == pathLive || route == pathReady {
-		level = slog.LevelDebug // asked every few seconds
+	if probe {
+		level = slog.LevelDebug
 	}
 	s.opts.Logger.Log(c.Request.Context(), level, "request", attrs...)
 }

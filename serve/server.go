@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/mvmae/mvmae/dicom/pacs"
 	"github.com/mvmae/mvmae/internal/hint"
 )
 
@@ -41,7 +42,11 @@ type ServerOptions struct {
 	Audit *Audit
 	// Durable takes studies in for good; without it POST /v1/studies and its kin are refused. It stays the caller's to run.
 	Durable *Durable
-	Logger  *slog.Logger // default slog.Default()
+	// DICOM, where there is a DICOM node beside the server, is what it has done, for the metrics.
+	DICOM func() pacs.Counts
+	// Telemetry counts and traces; without it metrics are of this server alone. It stays the caller's to close.
+	Telemetry *Telemetry
+	Logger    *slog.Logger // default slog.Default()
 }
 
 func (o ServerOptions) withDefaults() ServerOptions {
@@ -63,6 +68,9 @@ func (o ServerOptions) withDefaults() ServerOptions {
 	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()
+	}
+	if o.Telemetry == nil {
+		o.Telemetry = newMetrics()
 	}
 	if o.Models == nil {
 		o.Models = NewModels(ModelsOptions{})

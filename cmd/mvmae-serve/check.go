@@ -66,7 +66,7 @@ func (c *UpCmd) tryModels() (string, error) {
 
 // tryData opens the studies, their queue and the DICOM node before them.
 func (c *UpCmd) tryData(ctx context.Context) (detail string, err error) {
-	durable, receiver, err := c.keep(ctx, nil)
+	durable, receiver, err := c.keep(ctx, serve.DurableOptions{MaxBytes: c.MaxFileMiB << 20})
 	if err != nil {
 		return "", hint.Wrap(err, "%s", cmp.Or(hint.Of(err), "name a folder that this user may write to with --data"))
 	}

@@ -110,6 +110,14 @@ func (r *receiver) serve(ctx context.Context) error {
 	return r.Serve(ctx, r.ln)
 }
 
+// counts says what it has done; nil for nil.
+func (r *receiver) counts() func() pacs.Counts {
+	if r == nil {
+		return nil
+	}
+	return r.Counts
+}
+
 // address is where peers call, or "" for nil.
 func (r *receiver) address() string {
 	if r == nil {

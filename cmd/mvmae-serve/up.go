@@ -25,7 +25,7 @@ type UpCmd struct {
 	serving    `embed:""`
 	Listen     string `default:"127.0.0.1:8080" help:"Host and port; port 0 takes a free one."`
 	guarding   `embed:"" group:"Who may call"`
-	Device     string `default:"cpu" enum:"cpu,cuda,auto" help:"Where the model runs: cpu, cuda or auto."`
+	device     `embed:"" group:"How the model is run"`
 	accepted   `embed:""`
 	keeping    `embed:"" group:"Studies that are kept"`
 	node       `embed:"" group:"DICOM network"`
@@ -65,11 +65,18 @@ func (c *UpCmd) Run(ctx context.Context, out *cli.Output) error {
 		return err
 	}
 	defer guards.audit.Close()
+	telemetry, err := serve.NewTelemetry(ctx)
+	if err != nil {
+		return cli.Exit(cli.ExitUsage, err)
+	}
+	defer telemetry.Close(ctx)
 	codecs := external.NewPool(external.Options{})
 	defer codecs.Close()
-	models := c.models(c.engine(codecs), slog.Default())
+	engine := c.engine(codecs)
+	engine.Observe = telemetry.Observe
+	models := c.models(engine, slog.Default())
 	defer models.Close() // last: by then every study is answered
-	durable, receiver, err := c.keep(ctx, guards.audit)
+	durable, receiver, err := c.keep(ctx, serve.DurableOptions{MaxBytes: c.MaxFileMiB << 20, Audit: guards.audit, Telemetry: telemetry})
 	if err != nil && ctx.Err() != nil { // told to stop before it began
 		return nil
 	}
@@ -82,6 +89,7 @@ func (c *UpCmd) Run(ctx context.Context, out *cli.Output) error {
 	server := serve.NewServer(serve.ServerOptions{
 		Limits:  serve.Limits{RequestBytes: c.MaxRequestMiB << 20, FileBytes: c.MaxFileMiB << 20, Files: c.MaxFiles},
 		Studies: c.MaxStudies, ReadTimeout: c.ReadTimeout, DrainDelay: c.DrainDelay, Models: models, Durable: durable,
+		Telemetry: telemetry, DICOM: receiver.counts(),
 		TLS: guards.tls, Certified: c.CallerCA != "", Tokens: guards.tokens, Audit: guards.audit,
 	})
 	// The server answers while the model is loaded, /readyz with 503, so that whoever watches it sees that it lives.
@@ -120,13 +128,12 @@ func (c *UpCmd) listen(ctx context.Context) (net.Listener, error) {
 }
 
 // keep opens the folder of studies and the DICOM node that fills it. Each is nil where it is not asked for.
-func (c *UpCmd) keep(ctx context.Context, audit *serve.Audit) (*serve.Durable, *receiver, error) {
-	maxBytes := c.MaxFileMiB << 20
-	durable, err := c.keeping.open(ctx, maxBytes, audit, c.fetcher)
+func (c *UpCmd) keep(ctx context.Context, opts serve.DurableOptions) (*serve.Durable, *receiver, error) {
+	durable, err := c.keeping.open(ctx, opts, c.fetcher)
 	if err != nil || durable == nil {
 		return nil, nil, err
 	}
-	receiver, err := c.node.open(ctx, durable.Archive(), maxBytes)
+	receiver, err := c.node.open(ctx, durable.Archive(), opts.MaxBytes)
 	if err != nil {
 		durable.Close()
 		return nil, nil, err
@@ -134,8 +141,11 @@ func (c *UpCmd) keep(ctx context.Context, audit *serve.Audit) (*serve.Durable, *
 	return durable, receiver, nil
 }
 
+// engine is how each model is run.
 func (c *UpCmd) engine(codecs *external.Pool) serve.Options {
-	return serve.Options{Device: c.Device, DICOM: c.limits(), Codecs: codecs, Modalities: c.Modalities}
+	opts := c.device.options()
+	opts.DICOM, opts.Codecs, opts.Modalities = c.limits(), codecs, c.Modalities
+	return opts
 }
 
 // limits are those of one object. The size holds for what a deflated one inflates to as well.
@@ -200,5 +210,5 @@ func (c *UpCmd) validate() error {
 	if c.DICOM != "" && c.Data == "" {
 		errs = append(errs, hint.Wrap(errors.New("--dicom is of no use without --data"), "name the folder that keeps the studies with --data"))
 	}
-	return errors.Join(append(errs, c.serving.validate(), c.guarding.validate(), c.keeping.validate(), c.node.validate())...)
+	return errors.Join(append(errs, c.serving.validate(), c.device.validate(), c.guarding.validate(), c.keeping.validate(), c.node.validate())...)
 }
