@@ -289,17 +289,28 @@ func (e *Engine) runAll(ctx context.Context, views []*view) error {
 }
 
 func (e *Engine) runView(ctx context.Context, v *view) error {
-	arrived := time.Now()
-	var input []float32 // [1,S,S]
-	var out *ort.Output
-	err := e.workers.do(ctx, func() (err error) {
-		v.queue += e.stage(ctx, StageQueue, arrived)
+	out, err := e.runInput(ctx, v, func() []float32 {
 		start := time.Now()
 		size := e.metadata.Spec.ImageSize
-		input = make([]float32, size*size)
+		input := make([]float32, size*size) // [1,S,S]
 		cxr.Input(v.image.Stored, size, input)
 		v.prepare += e.stage(ctx, StagePreprocess, start) // after the recipe, which counts too
-		if e.batches == nil {                             // the core that prepared it runs it
+		return input
+	})
+	if err != nil {
+		return err
+	}
+	return e.judge(v, out)
+}
+
+// runInput runs what prepare makes, on a core that it waits for, and notes in v how long all took.
+func (e *Engine) runInput(ctx context.Context, v *view, prepare func() []float32) (out *ort.Output, err error) {
+	arrived := time.Now()
+	var input []float32
+	err = e.workers.do(ctx, func() (err error) {
+		v.queue += e.stage(ctx, StageQueue, arrived)
+		input = prepare()
+		if e.batches == nil { // the core that prepared it runs it
 			out, err = e.runAlone(ctx, v, input)
 		}
 		return err
@@ -307,10 +318,7 @@ func (e *Engine) runView(ctx context.Context, v *view) error {
 	if err == nil && e.batches != nil { // the core is free while the image waits for its batch
 		out, err = e.runTogether(ctx, v, input)
 	}
-	if err != nil {
-		return err
-	}
-	return e.judge(v, out)
+	return out, err
 }
 
 func (e *Engine) runAlone(ctx context.Context, v *view, input []float32) (*ort.Output, error) {

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -40,6 +42,7 @@ func (s *Server) routes() http.Handler {
 	r.GET(pathModels, s.models)
 	s.durableRoutes(r)
 	s.dicomwebRoutes(r)
+	s.inferenceRoutes(r)
 	r.GET(pathLive, func(c *gin.Context) { s.respond(c, http.StatusOK, Health{"live"}) })
 	r.GET(pathReady, func(c *gin.Context) {
 		if p := s.unready(); p != nil {
@@ -151,8 +154,12 @@ func (s *Server) refuse(c *gin.Context, p *Problem) {
 	case http.StatusInsufficientStorage:
 		c.Header("Retry-After", "60") // a disk is not emptied in a second
 	}
-	c.Header("Content-Type", "application/problem+json")
-	s.respond(c, p.Status, p)
+	if path := c.Request.URL.Path; path == pathInference || strings.HasPrefix(path, pathInference+"/") {
+		s.respond(c, p.Status, InferenceProblem{p.Detail, p.Code, p.Cure})
+	} else {
+		c.Header("Content-Type", "application/problem+json")
+		s.respond(c, p.Status, p)
+	}
 	c.Abort()
 }
 
@@ -161,16 +168,20 @@ func (s *Server) respond(c *gin.Context, status int, doc any) {
 	if err != nil {
 		panic(err) // a type of this package that JSON does not know: every test of it finds out
 	}
-	body = append(body, '\n')
+	media := c.Writer.Header().Get("Content-Type")
+	if media == "" {
+		media = "application/json"
+	}
+	s.send(c, status, media, append(body, '\n'))
+}
+
+// send answers with a body that is whole.
+func (s *Server) send(c *gin.Context, status int, media string, body []byte) {
 	if err := s.audit(c, status, body); err != nil && status < http.StatusBadRequest {
 		s.refuse(c, unaudited())
 		return
 	}
 	_ = http.NewResponseController(c.Writer).SetWriteDeadline(time.Now().Add(writeTimeout))
-	media := c.Writer.Header().Get("Content-Type")
-	if media == "" {
-		media = "application/json"
-	}
 	c.Data(status, media, body)
 }
 
@@ -179,7 +190,7 @@ func (s *Server) log(c *gin.Context) {
 	start := time.Now()
 	c.Set("start", start)
 	route := routeOf(c)
-	probe := route == pathLive || route == pathReady || route == pathMetrics // asked every few seconds
+	probe := isProbe(route)
 	method, end := knownMethod(c.Request.Method), func(string, string, int) {}
 	if !probe {
 		var ctx context.Context
@@ -202,6 +213,11 @@ func (s *Server) log(c *gin.Context) {
 		level = slog.LevelDebug
 	}
 	s.opts.Logger.Log(c.Request.Context(), level, "request", attrs...)
+}
+
+// isProbe says whether a route is one that is asked every few seconds, by those who watch the server.
+func isProbe(route string) bool {
+	return slices.Contains([]string{pathLive, pathReady, pathV2Live, pathV2Ready, pathMetrics}, route)
 }
 
 // routeOf is the pattern of a request's path, "" where nothing is there.
