@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/gin-gonic/gin"
+
+	"github.com/mvmae/mvmae/internal/hint"
 )
 
 const pathModels = "/v1/models"
@@ -28,6 +30,7 @@ type ModelState struct {
 	Device  string    `json:"device,omitempty"`
 	Since   time.Time `json:"since,omitzero" doc:"When it was loaded."`
 	Detail  string    `json:"detail,omitempty" doc:"Why the file is not served."`
+	Cure    string    `json:"hint,omitempty" doc:"What the operator can do."`
 }
 
 // ModelList is the answer of GET /v1/models.
@@ -48,7 +51,7 @@ func (m *Models) List() []ModelState {
 			state.State, state.Detail = ModelFailed, "the file was removed"
 		}
 		if s.failed != nil {
-			state.Detail = s.failed.Error()
+			state.Detail, state.Cure = s.failed.Error(), hint.Of(s.failed)
 		}
 		if s.now != nil {
 			state.Device, state.Since, state.Default = s.now.device, s.now.since, s.now == standard

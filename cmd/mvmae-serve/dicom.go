@@ -159,18 +159,24 @@ func (c *calling) client() (*tls.Config, error) {
 	if !c.PACSTLS {
 		return nil, nil
 	}
+	return clientTLS(c.DICOMCert, c.DICOMKey, c.PACSCA)
+}
+
+// clientTLS is TLS as we speak it, with a certificate of our own where there is one, to servers that the system's authorities or
+// those of a file vouch for.
+func clientTLS(cert, key, authorities string) (*tls.Config, error) {
 	conf := &tls.Config{MinVersion: tls.VersionTLS12}
-	if c.DICOMCert != "" {
-		cert, err := tls.LoadX509KeyPair(c.DICOMCert, c.DICOMKey)
+	if cert != "" {
+		pair, err := tls.LoadX509KeyPair(cert, key)
 		if err != nil {
-			return nil, fmt.Errorf("--dicom-cert: %w", err)
+			return nil, fmt.Errorf("certificate %s: %w", cert, err)
 		}
-		conf.Certificates = []tls.Certificate{cert}
+		conf.Certificates = []tls.Certificate{pair}
 	}
-	if c.PACSCA != "" {
+	if authorities != "" {
 		var err error
-		if conf.RootCAs, err = serve.CertPool(c.PACSCA); err != nil {
-			return nil, fmt.Errorf("--pacs-ca: %w", err)
+		if conf.RootCAs, err = serve.CertPool(authorities); err != nil {
+			return nil, err
 		}
 	}
 	return conf, nil

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -25,7 +26,11 @@ type QueueCmd struct {
 
 // running is the flag of the server that is asked.
 type running struct {
-	Server string `default:"http://127.0.0.1:8080" placeholder:"URL" help:"The running server."`
+	Server    string `default:"http://127.0.0.1:8080" placeholder:"URL" help:"The running server."`
+	TokenFile string `type:"existingfile" placeholder:"FILE" help:"File with the token that the server knows us by."`
+	ServerCA  string `name:"server-ca" type:"existingfile" placeholder:"FILE" help:"Certificates that vouch for the server (default: the system's)."`
+	Cert      string `type:"existingfile" and:"cert" placeholder:"FILE" help:"Our certificate, for a server that asks for one ..."`
+	Key       string `type:"existingfile" and:"cert" placeholder:"FILE" help:"... and its key."`
 }
 
 // QueueListCmd shows studies.
@@ -133,13 +138,34 @@ func (r *running) list(ctx context.Context, state string) ([]letter, error) {
 	return letters, nil
 }
 
+// client is how the server is called; the token, where there is one, goes into the request.
+func (r *running) client(request *http.Request) (*http.Client, error) {
+	if r.TokenFile != "" {
+		token, err := os.ReadFile(r.TokenFile)
+		if err != nil {
+			return nil, fmt.Errorf("--token-file: %w", err)
+		}
+		request.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
+	}
+	secure, err := clientTLS(r.Cert, r.Key, r.ServerCA)
+	if err != nil {
+		return nil, err
+	}
+	return &http.Client{Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: secure}}, nil
+}
+
 // ask asks the server, whose problem becomes an error with its hint.
 func (r *running) ask(ctx context.Context, method, path string, doc any) error {
 	request, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(r.Server, "/")+path, nil)
 	if err != nil {
 		return cli.Exit(cli.ExitUsage, hint.Wrap(err, "--server is an address like http://127.0.0.1:8080"))
 	}
-	response, err := http.DefaultClient.Do(request)
+	client, err := r.client(request)
+	if err != nil {
+		return err
+	}
+	defer client.CloseIdleConnections()
+	response, err := client.Do(request)
 	if err != nil {
 		return hint.Wrap(err, "is the server running? --server says where")
 	}

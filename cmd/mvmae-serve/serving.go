@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 
 	"github.com/mvmae/mvmae/internal/hint"
 	"github.com/mvmae/mvmae/serve"
@@ -27,6 +28,6 @@ func (s *serving) validate() error {
 	return nil
 }
 
-func (s *serving) models(opts serve.Options) *serve.Models {
-	return serve.NewModels(serve.ModelsOptions{File: s.Model, Folder: s.Models, Default: s.DefaultModel, Engine: opts})
+func (s *serving) models(opts serve.Options, logger *slog.Logger) *serve.Models {
+	return serve.NewModels(serve.ModelsOptions{File: s.Model, Folder: s.Models, Default: s.DefaultModel, Engine: opts, Logger: logger})
 }

@@ -21,14 +21,15 @@ import (
 
 // UpCmd answers studies over HTTP until it is interrupted.
 type UpCmd struct {
-	serving  `embed:""`
-	Listen   string `default:"127.0.0.1:8080" help:"Host and port; port 0 takes a free one."`
-	guarding `embed:"" group:"Who may call"`
-	device   `embed:"" group:"How the model is run"`
-	accepted `embed:""`
-	keeping  `embed:"" group:"Studies that are kept"`
-	node     `embed:"" group:"DICOM network"`
-	Check    bool `help:"Open the model and the address as up would, and leave."`
+	configured `embed:""`
+	serving    `embed:""`
+	Listen     string `default:"127.0.0.1:8080" help:"Host and port; port 0 takes a free one."`
+	guarding   `embed:"" group:"Who may call"`
+	device     `embed:"" group:"How the model is run"`
+	accepted   `embed:""`
+	keeping    `embed:"" group:"Studies that are kept"`
+	node       `embed:"" group:"DICOM network"`
+	Check      bool `help:"Try all that up would need, say what is missing, and leave."`
 
 	MaxRequestMiB int64         `name:"max-request-mib" default:"512" help:"Size of a request, and of what a zip inflates to."`
 	MaxFileMiB    int64         `name:"max-file-mib" default:"128" help:"Size of one object."`
@@ -51,10 +52,10 @@ func (c *UpCmd) Run(ctx context.Context, out *cli.Output) error {
 	if err := c.validate(); err != nil {
 		return cli.Exit(cli.ExitUsage, err)
 	}
-	ln, err := serve.Listen(ctx, c.Listen, c.Insecure || c.asks())
-	if errors.Is(err, serve.ErrNotLoopback) {
-		return cli.Exit(cli.ExitUsage, err)
+	if c.Check {
+		return c.check(ctx, out)
 	}
+	ln, err := c.listen(ctx)
 	if err != nil {
 		return err
 	}
@@ -71,15 +72,14 @@ func (c *UpCmd) Run(ctx context.Context, out *cli.Output) error {
 	defer telemetry.Close(ctx)
 	codecs := external.NewPool(external.Options{})
 	defer codecs.Close()
-	options := c.device.options()
-	options.Observe = telemetry.Observe
-	options.DICOM, options.Codecs, options.Modalities = c.limits(), codecs, c.Modalities
-	models := c.models(options)
+	engine := c.engine(codecs)
+	engine.Observe = telemetry.Observe
+	models := c.models(engine, slog.Default())
 	defer models.Close() // last: by then every study is answered
-	if c.Check {
-		return c.ready(out, ln, nil, models)
-	}
 	durable, receiver, err := c.keep(ctx, serve.DurableOptions{MaxBytes: c.MaxFileMiB << 20, Audit: guards.audit, Telemetry: telemetry})
+	if err != nil && ctx.Err() != nil { // told to stop before it began
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -119,6 +119,14 @@ func (c *UpCmd) Run(ctx context.Context, out *cli.Output) error {
 	return serving.Wait()
 }
 
+func (c *UpCmd) listen(ctx context.Context) (net.Listener, error) {
+	ln, err := serve.Listen(ctx, c.Listen, c.Insecure || c.asks())
+	if errors.Is(err, serve.ErrNotLoopback) {
+		err = cli.Exit(cli.ExitUsage, err)
+	}
+	return ln, err
+}
+
 // keep opens the folder of studies and the DICOM node that fills it. Each is nil where it is not asked for.
 func (c *UpCmd) keep(ctx context.Context, opts serve.DurableOptions) (*serve.Durable, *receiver, error) {
 	durable, err := c.keeping.open(ctx, opts, c.fetcher)
@@ -131,6 +139,13 @@ func (c *UpCmd) keep(ctx context.Context, opts serve.DurableOptions) (*serve.Dur
 		return nil, nil, err
 	}
 	return durable, receiver, nil
+}
+
+// engine is how each model is run.
+func (c *UpCmd) engine(codecs *external.Pool) serve.Options {
+	opts := c.device.options()
+	opts.DICOM, opts.Codecs, opts.Modalities = c.limits(), codecs, c.Modalities
+	return opts
 }
 
 // limits are those of one object. The size holds for what a deflated one inflates to as well.

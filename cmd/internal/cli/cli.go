@@ -69,14 +69,18 @@ func run(ctx context.Context, name, description string, cmd any, exitCode func(e
 	return codeOf(err, exitCode)
 }
 
-// usageError turns kong's error into one with a hint: its own suggestion where it made one, else the command's help.
+// usageError turns kong's error into one with a hint: its own suggestion where it made one, else the command's help. One of a
+// command's own hooks may have its hint already.
 func usageError(name string, err error) error {
+	var parse *kong.ParseError
+	if errors.As(err, &parse) && hint.Of(err) != "" {
+		return parse.Unwrap() // as it was joined: each problem has its cure
+	}
 	text, suggestion, found := strings.Cut(err.Error(), ", did you mean ")
 	if found {
 		return hint.Wrap(errors.New(text), "did you mean %s", suggestion)
 	}
 	help := name
-	var parse *kong.ParseError
 	if errors.As(err, &parse) && parse.Context != nil {
 		if node := parse.Context.Selected(); node != nil {
 			help = node.FullPath()
