@@ -370,6 +370,72 @@ func TestClassify_BatchesChangeNoFinding(t *testing.T) {
 	}
 }
 
+// runningModel is a model that ends its request as soon as a Run of it has begun.
+type runningModel struct {
+	*ort.Model
+	leave context.CancelFunc
+}
+
+func (m runningModel) Run(ctx context.Context, images []float32, views []int64) (*ort.Output, error) {
+	if views[0] == 0 {
+		return m.Model.Run(ctx, images, views)
+	}
+	return m.Model.Run(begun{ctx, m.leave}, images, views)
+}
+
+// begun is a context that calls f when a Run begins to watch it, which is after it has looked whether it has ended already.
+type begun struct {
+	context.Context
+	f func()
+}
+
+// AfterFunc is what context.AfterFunc calls of a context that is not of its own making.
+func (b begun) AfterFunc(f func()) (stop func() bool) {
+	b.f()
+	return context.AfterFunc(b.Context, f)
+}
+
+// Value hides that there is a context of its own making inside.
+func (b begun) Value(any) any { return nil }
+
+// The model never comes to an end with a lateral view, unless ONNX Runtime is told to stop.
+func TestClassify_RunInProgressEndsWithItsCaller(t *testing.T) {
+	libs.ForTests(t)
+	spec := exporttest.Spec(t, "nano")
+	metadata := exporttest.Metadata(spec)
+	metadata.Calibration = []byte(`{"kind":"none"}`)
+	graph, err := export.Build(metadata, exporttest.Weights(spec))
+	if err != nil {
+		t.Fatal(err)
+	}
+	exporttest.Endless(graph)
+	data, err := proto.Marshal(graph)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, policy := range map[string]Policy{"one image a Run": {}, "in batches": {MaxBatch: 4, Instances: 1}} {
+		m, err := ort.OpenBytes("endless.onnx", data, ort.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, leave := context.WithCancel(t.Context())
+		e, err := newEngine(runningModel{m, leave}, metadata, "0123", Options{Policy: policy, Workers: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := e.Classify(ctx, Uploads(files(t, servetest.Object{View: "LL"})...)); !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: error %v", name, err)
+		}
+		// The only worker, or instance, is free again.
+		if _, err := e.Classify(t.Context(), Uploads(files(t, servetest.Object{View: "PA"})...)); err != nil {
+			t.Errorf("%s: the next study: %v", name, err)
+		}
+		if err := e.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // modelFile writes a nano model with random weights, of metadata changed by edit, and returns its path.
 func modelFile(t testing.TB, edit func(m *model.Metadata)) string {
 	t.Helper()

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"net/http"
+	"time"
 )
 
 // Problem is a refusal in the form of RFC 9457, whose members code, hint and rejected are extensions. Code is stable:
@@ -16,6 +17,8 @@ type Problem struct {
 	Detail   string      `json:"detail" doc:"What went wrong here: it names the file or the limit."`
 	Cure     string      `json:"hint,omitempty" doc:"What the caller can do."`
 	Rejected []Rejection `json:"rejected,omitempty" doc:"The objects that could not be used, each with its reason."`
+
+	retryAfter time.Duration // of a problem that passes by itself; 0 is not known
 }
 
 func problem(status int, code, cure, format string, args ...any) *Problem {

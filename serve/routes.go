@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -96,15 +97,19 @@ func (s *Server) classify(c *gin.Context) {
 		s.refuse(c, p)
 		return
 	}
-	select {
-	case s.house <- struct{}{}:
-		defer func() { <-s.house }()
-	default:
-		s.refuse(c, problem(http.StatusTooManyRequests, "busy", "send it again after the seconds that Retry-After says",
-			"the server has all the studies it can work on"))
+	ctx, ok := s.prioritised(c)
+	if !ok {
 		return
 	}
-	result, err := s.engine.Load().Classify(c.Request.Context(), uploads(c.Writer, c.Request, s.opts.Limits, s.opts.ReadTimeout))
+	leave, full := s.admit(ctx, s.house, &s.answers)
+	if full != nil {
+		s.refuse(c, full)
+		return
+	}
+	answered := false
+	defer func() { leave(answered) }()
+	result, err := s.engine.Load().Classify(ctx, uploads(c.Writer, c.Request, s.opts.Limits, s.opts.ReadTimeout))
+	answered = err == nil
 	var p *Problem
 	switch {
 	case err == nil:
@@ -133,13 +138,18 @@ func (s *Server) refuse(c *gin.Context, p *Problem) {
 	c.Set("code", p.Code)
 	switch p.Status {
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
-		c.Header("Retry-After", "1")
+		c.Header("Retry-After", strconv.Itoa(retryAfter(p.retryAfter)))
 	case http.StatusInsufficientStorage:
 		c.Header("Retry-After", "60") // a disk is not emptied in a second
 	}
 	c.Header("Content-Type", "application/problem+json")
 	s.respond(c, p.Status, p)
 	c.Abort()
+}
+
+// retryAfter is a time in whole seconds, from one to a minute: whoever comes back then finds what has become of an estimate.
+func retryAfter(d time.Duration) int {
+	return int(min(max((d+time.Second-1)/time.Second, 1), 60))
 }
 
 func (s *Server) respond(c *gin.Context, status int, doc any) {
