@@ -17,6 +17,8 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/mvmae/mvmae/dicom"
+	"github.com/mvmae/mvmae/dicom/cxr"
 	"github.com/mvmae/mvmae/export"
 	"github.com/mvmae/mvmae/export/exporttest"
 	"github.com/mvmae/mvmae/internal/libs"
@@ -367,6 +369,45 @@ func TestClassify_BatchesChangeNoFinding(t *testing.T) {
 	}
 	if images != 2*n || h.stages[StageRun] != 2*n || slices.Max(h.batches) > 8 {
 		t.Errorf("batches %v, %d images were run", h.batches, h.stages[StageRun])
+	}
+}
+
+// The statistics are the model file's own: made so that one picture lies where the training images did, and another does not.
+func TestClassify_FarFromTrainingByTheStatisticsOfTheFile(t *testing.T) {
+	near, far := servetest.Object{Seed: 1}.Bytes(t), servetest.Object{Seed: 3}.Bytes(t)
+	m, err := ort.Open(modelFile(t, nil), ort.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	read, err := cxr.FromDICOM(near, cxr.Mimic, dicom.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	input := make([]float32, 32*32)
+	cxr.Input(read.Stored, 32, input)
+	out, err := m.Run(t.Context(), input, []int64{int64(read.View)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := Open(modelFile(t, func(m *model.Metadata) {
+		m.Embedding = model.EmbeddingStats{Mean: out.Embedding[0], Std: slices.Repeat([]float32{1e-3}, len(out.Embedding[0])), DistanceP99: 1}
+	}), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	for _, c := range []struct {
+		object []byte
+		want   bool
+	}{{near, false}, {far, true}} {
+		r, err := e.Classify(t.Context(), Uploads(Upload{Name: "a", Data: c.object}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := slices.Contains(r.Views[0].Flags, FlagFarFromTraining); got != c.want {
+			t.Errorf("flags %v: want far_from_training %v", r.Views[0].Flags, c.want)
+		}
 	}
 }
 

@@ -115,7 +115,11 @@ func (s *Server) classify(c *gin.Context) {
 	case err == nil:
 		c.Set("study", HashUID(result.StudyInstanceUID))
 		if wantsAttention(c) {
-			result.ShowAttention()
+			if err := result.ShowAttention(c.Query("attention") == "png"); err != nil {
+				s.opts.Logger.Error("classify", "error", err)
+				s.refuse(c, internalProblem())
+				return
+			}
 		}
 		s.respond(c, http.StatusOK, result)
 	case errors.As(err, &p):
