@@ -207,7 +207,7 @@ func provoked(t *testing.T) map[string]*httptest.ResponseRecorder {
 		"not_ready":           classify(NewServer(ServerOptions{Logger: quiet}), typeDICOM, object),
 		"nothing_sent":        withStore(stow(t, "/studies")),
 		"nothing_stored":      nothingStored(t, kept),
-		"request_timeout":     post(plain, typeDICOM, late{}),
+		"request_timeout":     post(plain, typeDICOM, tardy{}),
 		"request_too_large":   classify(with(ServerOptions{Limits: Limits{RequestBytes: 1 << 10}}), typeDICOM, object),
 		"too_many_files":      classifyForm(with(ServerOptions{Limits: Limits{Files: 1}}), "a.dcm b.dcm", servetest.Study("1.2.3", 1)...),
 		"two_patients": classifyForm(plain, "a.dcm b.dcm", servetest.Object{Study: "1.2.3", SOP: "1.1", Patient: "A"},
@@ -217,10 +217,10 @@ func provoked(t *testing.T) map[string]*httptest.ResponseRecorder {
 	}
 }
 
-// late is a body whose deadline has passed, broken one whose sender is gone.
-type late struct{}
+// tardy is a body whose deadline has passed, broken one whose sender is gone.
+type tardy struct{}
 
-func (late) Read([]byte) (int, error) { return 0, os.ErrDeadlineExceeded }
+func (tardy) Read([]byte) (int, error) { return 0, os.ErrDeadlineExceeded }
 
 type broken struct{}
 

@@ -122,14 +122,12 @@ func (e *Engine) describeTensors(models *Models) InferenceModel {
 }
 
 func (s *Server) infer(c *gin.Context, e *Engine) {
-	select {
-	case s.house <- struct{}{}:
-		defer func() { <-s.house }()
-	default:
-		s.refuse(c, problem(http.StatusTooManyRequests, "busy", "send it again after the seconds that Retry-After says",
-			"the server has all the requests it can work on"))
+	leave, full := s.admit(c.Request.Context(), s.house, &s.answers)
+	if full != nil {
+		s.refuse(c, full)
 		return
 	}
+	defer leave(false) // its time says nothing about studies
 	request, err := s.readInference(c, e)
 	if err != nil {
 		s.answer(c, nil, err)

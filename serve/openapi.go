@@ -24,13 +24,13 @@ func describe(r *gin.Engine) {
 		Description: "Takes the DICOM objects of one study and answers with its findings. Objects that cannot be used are listed; " +
 			"the study is refused only when none can.",
 		Parameters: []*huma.Param{{
-			Name: "attention", In: "query", Schema: &huma.Schema{Type: huma.TypeBoolean},
-			Description: "Whether to show the attention of each view: refused with no_attention where the model has none.",
+			Name: "attention", In: "query", Schema: &huma.Schema{Type: huma.TypeString, Enum: []any{"false", "true", "png"}},
+			Description: "Whether to show the attention of each view, as numbers or as a picture too: refused with no_attention where the model has none.",
 		}, {
 			Name: "model", In: "query", Schema: &huma.Schema{Type: huma.TypeString}, Description: "The model's name, as /v1/models lists it (default: the default model's).",
 		}, {
 			Name: "version", In: "query", Schema: &huma.Schema{Type: huma.TypeString}, Description: "Its version (default: the newest).",
-		}},
+		}, priorityParam()},
 		RequestBody: requestBody(),
 		Responses: answers(Result{}, "The study's findings.", http.StatusBadRequest, http.StatusNotFound, http.StatusRequestTimeout,
 			http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType, http.StatusUnprocessableEntity,
@@ -50,6 +50,14 @@ func describe(r *gin.Engine) {
 	})
 	describeDurable(doc, answers)
 	describeDicomweb(doc, answers)
+}
+
+// priorityParam is the query's priority.
+func priorityParam() *huma.Param {
+	return &huma.Param{
+		Name: "priority", In: "query", Schema: &huma.Schema{Type: huma.TypeString, Enum: []any{priorityRoutine, priorityStat}},
+		Description: "stat: the study goes before others wherever it waits, and finds a place where they have filled the server.",
+	}
 }
 
 // answersOf returns a function that describes the answers of an operation: the good one, and the problems by their statuses.

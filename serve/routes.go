@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -108,15 +109,19 @@ func (s *Server) classify(c *gin.Context) {
 		return
 	}
 	defer release()
-	select {
-	case s.house <- struct{}{}:
-		defer func() { <-s.house }()
-	default:
-		s.refuse(c, problem(http.StatusTooManyRequests, "busy", "send it again after the seconds that Retry-After says",
-			"the server has all the studies it can work on"))
+	ctx, ok := s.prioritised(c)
+	if !ok {
 		return
 	}
-	result, err := engine.Classify(c.Request.Context(), uploads(c.Writer, c.Request, s.opts.Limits, s.opts.ReadTimeout))
+	leave, full := s.admit(ctx, s.house, &s.answers)
+	if full != nil {
+		s.refuse(c, full)
+		return
+	}
+	answered := false
+	defer func() { leave(answered) }()
+	result, err := engine.Classify(ctx, uploads(c.Writer, c.Request, s.opts.Limits, s.opts.ReadTimeout))
+	answered = err == nil
 	s.answer(c, result, err)
 }
 
@@ -127,7 +132,11 @@ func (s *Server) answer(c *gin.Context, result *Result, err error) {
 	case err == nil:
 		c.Set("study", HashUID(result.StudyInstanceUID))
 		if wantsAttention(c) {
-			result.ShowAttention()
+			if err := result.ShowAttention(c.Query("attention") == "png"); err != nil {
+				s.opts.Logger.Error("classify", "error", err)
+				s.refuse(c, internalProblem())
+				return
+			}
 		}
 		s.respond(c, http.StatusOK, result)
 	case errors.As(err, &p):
@@ -150,7 +159,7 @@ func (s *Server) refuse(c *gin.Context, p *Problem) {
 	c.Set("code", p.Code)
 	switch p.Status {
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
-		c.Header("Retry-After", "1")
+		c.Header("Retry-After", strconv.Itoa(retryAfter(p.RetryAfter)))
 	case http.StatusInsufficientStorage:
 		c.Header("Retry-After", "60") // a disk is not emptied in a second
 	}
@@ -161,6 +170,11 @@ func (s *Server) refuse(c *gin.Context, p *Problem) {
 		s.respond(c, p.Status, p)
 	}
 	c.Abort()
+}
+
+// retryAfter is a time in whole seconds, from one to a minute: whoever comes back then finds what has become of an estimate.
+func retryAfter(d time.Duration) int {
+	return int(min(max((d+time.Second-1)/time.Second, 1), 60))
 }
 
 func (s *Server) respond(c *gin.Context, status int, doc any) {
