@@ -53,7 +53,7 @@ func (s *Server) routes() http.Handler {
 		s.respond(c, http.StatusOK, Health{"ready"})
 	})
 	r.GET(pathMetrics, s.metricsHandler())
-	describe(r)
+	s.docsRoutes(r, describe(r))
 	return r
 }
 
