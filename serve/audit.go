@@ -195,7 +195,7 @@ func digestOf(text []byte) string {
 // audit notes a request, once, before the answer is sent. Whoever watches the server's health is not noted.
 func (s *Server) audit(c *gin.Context, status int, body []byte) error {
 	route := routeOf(c)
-	if s.opts.Audit == nil || c.GetBool("audited") || route == pathLive || route == pathReady || route == pathMetrics {
+	if s.opts.Audit == nil || c.GetBool("audited") || isProbe(route) {
 		return nil
 	}
 	r := AuditRecord{

@@ -10,7 +10,7 @@ import (
 )
 
 // describeDicomweb describes the routes of DICOMweb, as far as PS3.18 leaves anything to say.
-func describeDicomweb(doc *huma.OpenAPI, answers func(ok any, okText string, problems ...int) map[string]*huma.Response) {
+func describeDicomweb(doc *huma.OpenAPI, answers describer) {
 	param := func(name, in, about, kind string) *huma.Param {
 		return &huma.Param{Name: name, In: in, Description: about, Required: in == "path", Schema: &huma.Schema{Type: kind}}
 	}

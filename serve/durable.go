@@ -89,6 +89,7 @@ type Durable struct {
 	mu       sync.Mutex
 	versions map[string]progress // of the versions without an outcome that this server heard of
 	states   map[string]int      // studies by state at the last sweep
+	urgent   map[string]bool     // the studies that are to go before others once they are complete
 }
 
 // progress is what a server knows of a version. None of it needs to survive.
@@ -98,15 +99,18 @@ type progress struct {
 	running   time.Time // since
 }
 
-// taskClassify is the kind of task that a complete study is.
-const taskClassify = "classify"
+// The kinds of task that a complete study is: an urgent one does not stand in line behind the others.
+const (
+	taskClassify = "classify"
+	taskStat     = "classify-stat"
+)
 
 // taskDeliver is the kind of task of bringing an outcome to a sink.
 func taskDeliver(sink string) string { return "deliver-" + sink }
 
 // OpenDurable opens the studies in a folder. Nothing is worked on until Run.
 func OpenDurable(ctx context.Context, dir string, opts DurableOptions) (*Durable, error) {
-	d := &Durable{opts: opts.withDefaults(), versions: map[string]progress{}}
+	d := &Durable{opts: opts.withDefaults(), versions: map[string]progress{}, urgent: map[string]bool{}}
 	var names []string
 	for _, s := range opts.Sinks {
 		names = append(names, s.Name())
@@ -164,14 +168,19 @@ func (d *Durable) Run(ctx context.Context, models *Models) error {
 		return nil
 	})
 	group.Go(func() error { d.sweepAll(ctx); return nil })
-	group.Go(func() error {
-		if d.opts.Workers < 0 {
-			return nil
-		}
-		return d.queue.Work(ctx, taskClassify, d.opts.Workers, func(ctx context.Context, t queue.Task) error {
-			return d.classify(ctx, models, t)
+	for _, kind := range []string{taskStat, taskClassify} {
+		group.Go(func() error {
+			if d.opts.Workers < 0 {
+				return nil
+			}
+			return d.queue.Work(ctx, kind, d.opts.Workers, func(ctx context.Context, t queue.Task) error {
+				if kind == taskStat {
+					ctx = Stat(ctx)
+				}
+				return d.classify(ctx, models, t)
+			})
 		})
-	})
+	}
 	for _, sink := range d.opts.Sinks {
 		group.Go(func() error {
 			return d.queue.Work(ctx, taskDeliver(sink.Name()), 1, func(ctx context.Context, t queue.Task) error {
@@ -201,11 +210,25 @@ func (d *Durable) fetch(ctx context.Context, uid string) {
 func (d *Durable) complete(ctx context.Context, uid string) {
 	st, err := d.store.Study(uid)
 	if err == nil && st != nil && st.Current() == nil {
-		err = d.publish(ctx, queue.Task{Kind: taskClassify, Study: uid, Version: st.Version()}, false)
+		kind := taskClassify
+		d.mu.Lock()
+		if d.urgent[uid] {
+			kind = taskStat
+		}
+		delete(d.urgent, uid)
+		d.mu.Unlock()
+		err = d.publish(ctx, queue.Task{Kind: kind, Study: uid, Version: st.Version()}, false)
 	}
 	if err != nil {
 		d.opts.Logger.Error("put a study into the queue", "study", HashUID(uid), "error", err)
 	}
+}
+
+// hurry has a study go before others once it is complete. A server that ends before forgets it: the study is then one of many.
+func (d *Durable) hurry(uid string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.urgent[uid] = true
 }
 
 // publishLimit is how long the queue may take to accept a task. It is tried again later.
@@ -214,13 +237,14 @@ const publishLimit = 5 * time.Second
 func (d *Durable) publish(ctx context.Context, t queue.Task, again bool) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), publishLimit)
 	defer cancel()
-	if t.Kind == taskClassify { // first, or a worker might announce before us that it works on it
+	study := t.Kind == taskClassify || t.Kind == taskStat
+	if study { // first, or a worker might announce before us that it works on it
 		d.announce(Event{StudyInstanceUID: t.Study, Version: t.Version, State: StateQueued})
 	}
 	if err := d.queue.Publish(ctx, t, again); err != nil {
 		return err
 	}
-	if t.Kind == taskClassify {
+	if study {
 		d.update(t.Version, func(p *progress) { p.published = time.Now() })
 	}
 	return nil

@@ -24,7 +24,7 @@ func (w written[T]) Schema(r huma.Registry) *huma.Schema {
 }
 
 // describeDurable describes the routes of studies that are taken in for good.
-func describeDurable(doc *huma.OpenAPI, answers func(ok any, okText string, problems ...int) map[string]*huma.Response) {
+func describeDurable(doc *huma.OpenAPI, answers describer) {
 	text := func(name, in, about string, values ...any) *huma.Param {
 		return &huma.Param{Name: name, In: in, Description: about, Required: in == "path", Schema: &huma.Schema{Type: huma.TypeString, Enum: values}}
 	}
@@ -46,7 +46,7 @@ func describeDurable(doc *huma.OpenAPI, answers func(ok any, okText string, prob
 			http.StatusBadRequest, http.StatusRequestTimeout, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType,
 			http.StatusUnprocessableEntity, http.StatusTooManyRequests, http.StatusInternalServerError, http.StatusServiceUnavailable,
 			http.StatusInsufficientStorage)),
-		text("complete", "query", "false says that more of the study is to come.", "true", "false"))
+		text("complete", "query", "false says that more of the study is to come.", "true", "false"), priorityParam())
 	take.RequestBody = requestBody()
 	take.Responses["202"].Headers = map[string]*huma.Param{"Location": {
 		Description: "Where the study is.", Schema: &huma.Schema{Type: huma.TypeString},

@@ -17,15 +17,19 @@ func (s *Server) take(c *gin.Context) {
 		s.refuse(c, draining())
 		return
 	}
-	select {
-	case s.intake <- struct{}{}:
-		defer func() { <-s.intake }()
-	default:
-		s.refuse(c, problem(http.StatusTooManyRequests, "busy", "send it again after the seconds that Retry-After says",
-			"the server takes in all the studies it can"))
+	ctx, ok := s.prioritised(c)
+	if !ok {
 		return
 	}
-	st, rejected, err := s.stage(c)
+	leave, full := s.admit(ctx, s.intake, &s.takes)
+	if full != nil {
+		s.refuse(c, full)
+		return
+	}
+	taken := false
+	defer func() { leave(taken) }()
+	st, rejected, err := s.stage(ctx, c)
+	taken = err == nil
 	if err != nil {
 		s.refuseIntake(c, err)
 		return
@@ -43,9 +47,8 @@ func (s *Server) take(c *gin.Context) {
 
 // stage makes the objects of a request, all of one study, durable: all of them or none. The end of the request is the
 // sender's word that the study is complete, unless it says otherwise.
-func (s *Server) stage(c *gin.Context) (*studies.Study, []Rejection, error) {
+func (s *Server) stage(ctx context.Context, c *gin.Context) (*studies.Study, []Rejection, error) {
 	d := s.opts.Durable
-	ctx := c.Request.Context()
 	var staged []*studies.Staged
 	var rejected []Rejection
 	defer func() {
@@ -91,6 +94,9 @@ func (s *Server) stage(c *gin.Context) (*studies.Study, []Rejection, error) {
 	uid := staged[0].StudyInstanceUID
 	if err := d.store.Commit(staged...); err != nil {
 		return nil, nil, err
+	}
+	if isStat(ctx) {
+		d.hurry(uid)
 	}
 	d.gate.Arrived(uid, "")
 	if c.Query("complete") != "false" {

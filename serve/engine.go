@@ -256,7 +256,7 @@ func (e *Engine) study(ctx context.Context, views []*view) (*Result, error) {
 		result.Views = append(result.Views, View{
 			SOPInstanceUID: v.image.SOPInstanceUID, View: v.image.View.String(), Evidence: string(v.image.Evidence),
 			Probabilities: byLabel(e.fuse(v.logits)), Flags: append([]string{}, v.flags...),
-			Rollout: slices.Collect(slices.Chunk(v.attention, e.metadata.Spec.Grid())),
+			Rollout: slices.Collect(slices.Chunk(v.attention, e.metadata.Spec.Grid())), Seen: v.seen,
 		})
 		result.TimingsMS.Queue += milliseconds(v.queue)
 		result.TimingsMS.Parse += milliseconds(v.parse)
@@ -265,10 +265,23 @@ func (e *Engine) study(ctx context.Context, views []*view) (*Result, error) {
 		result.TimingsMS.Run += milliseconds(v.run)
 	}
 	fused := e.fuse(logits...)
+	for i := range views {
+		if others := slices.Delete(slices.Clone(logits), i, i+1); len(others) > 0 {
+			result.Views[i].ChangeWithout = byLabel(less(e.fuse(others...), fused))
+		}
+	}
 	result.Probabilities = byLabel(fused)
 	result.Findings = fuse.Findings(fused, [model.NumLabels]float64(e.metadata.Thresholds), e.metadata.UntrainedLabels)
 	result.TimingsMS.Fuse = milliseconds(e.stage(ctx, StageFuse, start))
 	return result, nil
+}
+
+// less is a - b.
+func less(a, b [model.NumLabels]float32) [model.NumLabels]float32 {
+	for l := range a {
+		a[l] -= b[l]
+	}
+	return a
 }
 
 // fuse gives the probabilities of a study of these views.
@@ -289,17 +302,34 @@ func (e *Engine) runAll(ctx context.Context, views []*view) error {
 }
 
 func (e *Engine) runView(ctx context.Context, v *view) error {
-	arrived := time.Now()
-	var input []float32 // [1,S,S]
-	var out *ort.Output
-	err := e.workers.do(ctx, func() (err error) {
-		v.queue += e.stage(ctx, StageQueue, arrived)
+	out, err := e.runInput(ctx, v, func() []float32 {
 		start := time.Now()
 		size := e.metadata.Spec.ImageSize
-		input = make([]float32, size*size)
+		input := make([]float32, size*size) // [1,S,S]
 		cxr.Input(v.image.Stored, size, input)
+		if e.Attends() {
+			v.seen = make([]uint8, len(input))
+			for i, x := range input {
+				v.seen[i] = uint8(255*x + 0.5)
+			}
+		}
 		v.prepare += e.stage(ctx, StagePreprocess, start) // after the recipe, which counts too
-		if e.batches == nil {                             // the core that prepared it runs it
+		return input
+	})
+	if err != nil {
+		return err
+	}
+	return e.judge(v, out)
+}
+
+// runInput runs what prepare makes, on a core that it waits for, and notes in v how long all took.
+func (e *Engine) runInput(ctx context.Context, v *view, prepare func() []float32) (out *ort.Output, err error) {
+	arrived := time.Now()
+	var input []float32
+	err = e.workers.do(ctx, func() (err error) {
+		v.queue += e.stage(ctx, StageQueue, arrived)
+		input = prepare()
+		if e.batches == nil { // the core that prepared it runs it
 			out, err = e.runAlone(ctx, v, input)
 		}
 		return err
@@ -307,10 +337,7 @@ func (e *Engine) runView(ctx context.Context, v *view) error {
 	if err == nil && e.batches != nil { // the core is free while the image waits for its batch
 		out, err = e.runTogether(ctx, v, input)
 	}
-	if err != nil {
-		return err
-	}
-	return e.judge(v, out)
+	return out, err
 }
 
 func (e *Engine) runAlone(ctx context.Context, v *view, input []float32) (*ort.Output, error) {

@@ -45,6 +45,7 @@ type view struct {
 	flags     []string
 	logits    [model.NumLabels]float32
 	attention []float32 // [g*g]; nil if the model has none
+	seen      []uint8   // [S*S], the model's input; nil if there is no attention to lay over it
 
 	queue, parse, decode, prepare, run time.Duration
 }

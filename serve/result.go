@@ -1,6 +1,8 @@
 package serve
 
 import (
+	"fmt"
+
 	"github.com/mvmae/mvmae/model"
 	"github.com/mvmae/mvmae/model/fuse"
 )
@@ -20,11 +22,21 @@ type Result struct {
 // Reject adds objects that were not used, in the order of the list whatever order they came in.
 func (r *Result) Reject(list ...Rejection) { r.Rejected = sortRejections(append(r.Rejected, list...)) }
 
-// ShowAttention puts each view's attention into the document, where the model has any: 196 numbers that few callers want.
-func (r *Result) ShowAttention() {
+// ShowAttention puts each view's attention into the document, where the model has any: 196 numbers that few callers want, and
+// as a picture if that is wanted.
+func (r *Result) ShowAttention(picture bool) error {
 	for i := range r.Views {
-		r.Views[i].Attention = r.Views[i].Rollout
+		v := &r.Views[i]
+		v.Attention = v.Rollout
+		if !picture || v.Rollout == nil {
+			continue
+		}
+		var err error
+		if v.AttentionPNG, err = overlay(v.Seen, v.Rollout); err != nil {
+			return fmt.Errorf("draw attention: %w", err)
+		}
 	}
+	return nil
 }
 
 // View is one object of a study that was used.
@@ -33,10 +45,14 @@ type View struct {
 	View           string             `json:"view" enum:"frontal,lateral,unknown"`
 	Evidence       string             `json:"evidence" doc:"What the view was told by."`
 	Probabilities  map[string]float32 `json:"probabilities" doc:"What this view alone says of each label."`
+	ChangeWithout  map[string]float32 `json:"change_without,omitempty" doc:"How the study's probability of each label would change if this view were left out. Absent where it is the only one."`
 	Flags          []string           `json:"flags" doc:"Reasons to trust this view less."`
-	// Attention is empty until Result.ShowAttention takes it from Rollout.
-	Attention [][]float32 `json:"attention,omitempty" doc:"With ?attention=true: the share of each patch in what the classifier reads, rows from the top, by attention rollout."`
-	Rollout   [][]float32 `json:"-"` // nil where the model has none
+	// Attention and its picture are empty until Result.ShowAttention.
+	Attention    [][]float32 `json:"attention,omitempty" doc:"With ?attention=true or png: the share of each patch in what the classifier reads, rows from the top, by attention rollout."`
+	AttentionPNG string      `json:"attention_png,omitempty" doc:"With ?attention=png: a data URL of the image that the model saw, what holds more than an even share of the attention in red."`
+
+	Rollout [][]float32 `json:"-"` // nil where the model has none
+	Seen    []uint8     `json:"-"` // [S*S], the model's input; nil where there is no attention to lay over it
 }
 
 // The flags that the engine adds to those of cxr.

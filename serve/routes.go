@@ -6,6 +6,9 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -40,6 +43,7 @@ func (s *Server) routes() http.Handler {
 	r.GET(pathModels, s.models)
 	s.durableRoutes(r)
 	s.dicomwebRoutes(r)
+	s.inferenceRoutes(r)
 	r.GET(pathLive, func(c *gin.Context) { s.respond(c, http.StatusOK, Health{"live"}) })
 	r.GET(pathReady, func(c *gin.Context) {
 		if p := s.unready(); p != nil {
@@ -49,7 +53,7 @@ func (s *Server) routes() http.Handler {
 		s.respond(c, http.StatusOK, Health{"ready"})
 	})
 	r.GET(pathMetrics, s.metricsHandler())
-	describe(r)
+	s.docsRoutes(r, describe(r))
 	return r
 }
 
@@ -105,15 +109,19 @@ func (s *Server) classify(c *gin.Context) {
 		return
 	}
 	defer release()
-	select {
-	case s.house <- struct{}{}:
-		defer func() { <-s.house }()
-	default:
-		s.refuse(c, problem(http.StatusTooManyRequests, "busy", "send it again after the seconds that Retry-After says",
-			"the server has all the studies it can work on"))
+	ctx, ok := s.prioritised(c)
+	if !ok {
 		return
 	}
-	result, err := engine.Classify(c.Request.Context(), uploads(c.Writer, c.Request, s.opts.Limits, s.opts.ReadTimeout))
+	leave, full := s.admit(ctx, s.house, &s.answers)
+	if full != nil {
+		s.refuse(c, full)
+		return
+	}
+	answered := false
+	defer func() { leave(answered) }()
+	result, err := engine.Classify(ctx, uploads(c.Writer, c.Request, s.opts.Limits, s.opts.ReadTimeout))
+	answered = err == nil
 	s.answer(c, result, err)
 }
 
@@ -124,7 +132,11 @@ func (s *Server) answer(c *gin.Context, result *Result, err error) {
 	case err == nil:
 		c.Set("study", HashUID(result.StudyInstanceUID))
 		if wantsAttention(c) {
-			result.ShowAttention()
+			if err := result.ShowAttention(c.Query("attention") == "png"); err != nil {
+				s.opts.Logger.Error("classify", "error", err)
+				s.refuse(c, internalProblem())
+				return
+			}
 		}
 		s.respond(c, http.StatusOK, result)
 	case errors.As(err, &p):
@@ -147,13 +159,22 @@ func (s *Server) refuse(c *gin.Context, p *Problem) {
 	c.Set("code", p.Code)
 	switch p.Status {
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
-		c.Header("Retry-After", "1")
+		c.Header("Retry-After", strconv.Itoa(retryAfter(p.RetryAfter)))
 	case http.StatusInsufficientStorage:
 		c.Header("Retry-After", "60") // a disk is not emptied in a second
 	}
-	c.Header("Content-Type", "application/problem+json")
-	s.respond(c, p.Status, p)
+	if path := c.Request.URL.Path; path == pathInference || strings.HasPrefix(path, pathInference+"/") {
+		s.respond(c, p.Status, InferenceProblem{p.Detail, p.Code, p.Cure})
+	} else {
+		c.Header("Content-Type", "application/problem+json")
+		s.respond(c, p.Status, p)
+	}
 	c.Abort()
+}
+
+// retryAfter is a time in whole seconds, from one to a minute: whoever comes back then finds what has become of an estimate.
+func retryAfter(d time.Duration) int {
+	return int(min(max((d+time.Second-1)/time.Second, 1), 60))
 }
 
 func (s *Server) respond(c *gin.Context, status int, doc any) {
@@ -161,16 +182,20 @@ func (s *Server) respond(c *gin.Context, status int, doc any) {
 	if err != nil {
 		panic(err) // a type of this package that JSON does not know: every test of it finds out
 	}
-	body = append(body, '\n')
+	media := c.Writer.Header().Get("Content-Type")
+	if media == "" {
+		media = "application/json"
+	}
+	s.send(c, status, media, append(body, '\n'))
+}
+
+// send answers with a body that is whole.
+func (s *Server) send(c *gin.Context, status int, media string, body []byte) {
 	if err := s.audit(c, status, body); err != nil && status < http.StatusBadRequest {
 		s.refuse(c, unaudited())
 		return
 	}
 	_ = http.NewResponseController(c.Writer).SetWriteDeadline(time.Now().Add(writeTimeout))
-	media := c.Writer.Header().Get("Content-Type")
-	if media == "" {
-		media = "application/json"
-	}
 	c.Data(status, media, body)
 }
 
@@ -179,7 +204,7 @@ func (s *Server) log(c *gin.Context) {
 	start := time.Now()
 	c.Set("start", start)
 	route := routeOf(c)
-	probe := route == pathLive || route == pathReady || route == pathMetrics // asked every few seconds
+	probe := isProbe(route)
 	method, end := knownMethod(c.Request.Method), func(string, string, int) {}
 	if !probe {
 		var ctx context.Context
@@ -202,6 +227,11 @@ func (s *Server) log(c *gin.Context) {
 		level = slog.LevelDebug
 	}
 	s.opts.Logger.Log(c.Request.Context(), level, "request", attrs...)
+}
+
+// isProbe says whether a route is one that is asked every few seconds, by those who watch the server.
+func isProbe(route string) bool {
+	return slices.Contains([]string{pathLive, pathReady, pathV2Live, pathV2Ready, pathMetrics}, route)
 }
 
 // routeOf is the pattern of a request's path, "" where nothing is there.

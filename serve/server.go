@@ -92,6 +92,9 @@ type Server struct {
 	handler  http.Handler
 	house    chan struct{} // one place per study that is answered
 	intake   chan struct{} // one place per study that arrives to be kept
+	urgent   chan struct{} // some places more, for urgent ones where either is full
+	answers  meter         // of house
+	takes    meter         // of intake
 	draining atomic.Bool   // told to stop
 	stopped  atomic.Bool   // takes in no more studies
 }
@@ -100,6 +103,7 @@ type Server struct {
 func NewServer(opts ServerOptions) *Server {
 	s := &Server{opts: opts.withDefaults()}
 	s.house, s.intake = make(chan struct{}, s.opts.Studies), make(chan struct{}, s.opts.Studies)
+	s.urgent = make(chan struct{}, (s.opts.Studies+3)/4)
 	s.handler = s.routes()
 	return s
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"net/http"
+	"time"
 )
 
 // Problem is a refusal in the form of RFC 9457, whose members code, hint and rejected are extensions. Code is stable:
@@ -16,6 +17,8 @@ type Problem struct {
 	Detail   string      `json:"detail" doc:"What went wrong here: it names the file or the limit."`
 	Cure     string      `json:"hint,omitempty" doc:"What the caller can do."`
 	Rejected []Rejection `json:"rejected,omitempty" doc:"The objects that could not be used, each with its reason."`
+	// RetryAfter is when to come again, of a problem that passes by itself; 0 is not known. It travels in the header of that name.
+	RetryAfter time.Duration `json:"-"`
 }
 
 // NewProblem makes a problem of a code of the catalogue.
