@@ -171,10 +171,20 @@ func (b *body) single() next {
 
 // multipart takes every part for a file, whatever its type: the parser knows DICOM better than the sender's labels.
 func (b *body) multipart(boundary string) next {
-	parts := multipart.NewReader(b.r, boundary)
+	source := &between{r: b.r}
+	parts := multipart.NewReader(source, boundary)
 	n := 0
+	var p *multipart.Part
 	return func() (part, error) {
-		p, err := parts.NextPart()
+		if p != nil { // what nobody wanted of the part before
+			if _, err := io.Copy(io.Discard, p); err != nil {
+				return part{}, b.failed(err, "malformed_multipart", "")
+			}
+		}
+		var err error
+		source.left = maxHeaderBytes
+		p, err = parts.NextPart()
+		source.left = -1
 		if err == io.EOF {
 			if _, err := io.Copy(io.Discard, b.r); err != nil {
 				return part{}, b.failed(err, "malformed_multipart", "")
@@ -192,6 +202,28 @@ func (b *body) multipart(boundary string) next {
 		return b.part(name, name, p, "malformed_multipart"), nil
 	}
 }
+
+// between bounds what is read between two parts, their headers, until left is -1: package mime/multipart takes 10 MB of them.
+type between struct {
+	r    io.Reader
+	left int64
+}
+
+func (b *between) Read(p []byte) (int, error) {
+	if b.left >= 0 {
+		if b.left == 0 {
+			return 0, errHeaders
+		}
+		p = p[:min(int64(len(p)), b.left)]
+	}
+	n, err := b.r.Read(p)
+	if b.left >= 0 {
+		b.left -= int64(n)
+	}
+	return n, err
+}
+
+var errHeaders = fmt.Errorf("more than %d bytes of headers", maxHeaderBytes)
 
 // zip needs the whole archive, whose directory is at its end: it goes to a file that is removed at once, so that nothing of
 // it stays on the disk, however the server ends.
