@@ -40,12 +40,13 @@ func Uploads(files ...Upload) iter.Seq2[Upload, error] {
 
 // view is one object on its way through the engine.
 type view struct {
-	name                string
-	image               *cxr.Image
-	flags               []string
-	logits              [model.NumLabels]float32
-	attention           []float32 // [g*g]; nil if the model has none
-	parse, prepare, run time.Duration
+	name      string
+	image     *cxr.Image
+	flags     []string
+	logits    [model.NumLabels]float32
+	attention []float32 // [g*g]; nil if the model has none
+
+	queue, parse, decode, prepare, run time.Duration
 }
 
 // intake is what a request held.
@@ -64,13 +65,16 @@ func (e *Engine) read(ctx context.Context, uploads iter.Seq2[Upload, error]) (*i
 		if failed = err; failed != nil {
 			break
 		}
+		arrived := time.Now()
 		failed = e.workers.start(ctx, group.Go, func() error {
+			waited := e.stage(ctx, StageQueue, arrived)
 			v, rejected := e.parse(ctx, file)
 			mu.Lock()
 			defer mu.Unlock()
 			if rejected != nil {
 				in.rejected = append(in.rejected, *rejected)
 			} else {
+				v.queue = waited
 				in.views = append(in.views, v)
 			}
 			return nil
@@ -95,10 +99,23 @@ func (e *Engine) parse(ctx context.Context, file Upload) (v *view, rejected *Rej
 		}
 		return nil, &Rejection{file.Name, CodeUnreadable, file.Err.Error()}
 	}
+	v = &view{name: file.Name}
 	start := time.Now()
-	var image *cxr.Image
+	lap := func(s Stage) time.Duration {
+		took := e.stage(ctx, s, start)
+		start = time.Now()
+		return took
+	}
+	options := cxr.Options{Recipe: e.recipe, Limits: e.limits, Modalities: e.modalities, Codecs: e.codecs.Decoders(ctx), Done: func(p cxr.Part) {
+		switch p {
+		case cxr.Parsed:
+			v.parse = lap(StageParse)
+		case cxr.Decoded:
+			v.decode = lap(StageDecode)
+		}
+	}}
 	err := guard(func() (err error) {
-		image, err = cxr.Options{Recipe: e.recipe, Limits: e.limits, Modalities: e.modalities, Codecs: e.codecs.Decoders(ctx)}.FromDICOM(file.Data)
+		v.image, err = options.FromDICOM(file.Data)
 		return err
 	})
 	var refusal *cxr.Refusal
@@ -107,10 +124,11 @@ func (e *Engine) parse(ctx context.Context, file Upload) (v *view, rejected *Rej
 		return nil, &Rejection{file.Name, refusal.Code, refusal.Detail}
 	case err != nil:
 		return nil, &Rejection{file.Name, CodeInternal, "this program failed at it; the log says where"}
-	case image.StudyInstanceUID == "":
+	case v.image.StudyInstanceUID == "":
 		return nil, &Rejection{file.Name, CodeNoStudyUID, "StudyInstanceUID (0020,000D) is missing: nobody knows whose view this is"}
 	}
-	return &view{name: file.Name, image: image, flags: slices.Clone(image.Flags), parse: time.Since(start)}, nil
+	v.prepare, v.flags = lap(StagePreprocess), slices.Clone(v.image.Flags)
+	return v, nil
 }
 
 // studies groups the views by Study Instance UID, in the order of these.

@@ -72,12 +72,14 @@ type ModelID struct {
 	SHA256  string `json:"sha256"`
 }
 
-// Timings say where the time of a study went, in milliseconds. Parse, Preprocess and Run are sums over its objects, which
+// Timings say where the time of a study went, in milliseconds. Queue to Run are sums over the objects that were used, which
 // are worked on side by side; Read and Total are what a clock on the wall showed.
 type Timings struct {
 	Read       float64 `json:"read" doc:"Until the last object was there and parsed."`
-	Parse      float64 `json:"parse" doc:"DICOM object to stored image, summed over objects."`
-	Preprocess float64 `json:"preprocess" doc:"Stored image to model input, summed over views."`
+	Queue      float64 `json:"queue" doc:"Waiting for a core or for a batch, summed over objects."`
+	Parse      float64 `json:"parse" doc:"The DICOM data set, summed over objects."`
+	Decode     float64 `json:"decode" doc:"Its pixels, summed over objects."`
+	Preprocess float64 `json:"preprocess" doc:"Pixels to model input, summed over views."`
 	Run        float64 `json:"run" doc:"In the network, summed over views."`
 	Fuse       float64 `json:"fuse"`
 	Total      float64 `json:"total"`

@@ -21,7 +21,7 @@ type UpCmd struct {
 	Model    string `required:"" type:"path" placeholder:"FILE" help:"Model file, as mvmae-export makes it."`
 	Listen   string `default:"127.0.0.1:8080" help:"Host and port; port 0 takes a free one."`
 	Insecure bool   `help:"Accept callers from other machines, without asking who they are."`
-	Device   string `default:"cpu" enum:"cpu,cuda,auto" help:"Where the model runs: cpu, cuda or auto."`
+	device   `embed:"" group:"How the model is run"`
 	accepted `embed:""`
 	keeping  `embed:"" group:"Studies that are kept"`
 	node     `embed:"" group:"DICOM network"`
@@ -122,7 +122,9 @@ func (c *UpCmd) keep(ctx context.Context) (*serve.Durable, *receiver, error) {
 }
 
 func (c *UpCmd) open(codecs *external.Pool) (*serve.Engine, error) {
-	return serve.Open(c.Model, serve.Options{Device: c.Device, DICOM: c.limits(), Codecs: codecs, Modalities: c.Modalities})
+	options := c.device.options()
+	options.DICOM, options.Codecs, options.Modalities = c.limits(), codecs, c.Modalities
+	return serve.Open(c.Model, options)
 }
 
 // limits are those of one object. The size holds for what a deflated one inflates to as well.
@@ -159,5 +161,5 @@ func (c *UpCmd) validate() error {
 	if c.DICOM != "" && c.Data == "" {
 		errs = append(errs, hint.Wrap(errors.New("--dicom is of no use without --data"), "name the folder that keeps the studies with --data"))
 	}
-	return errors.Join(append(errs, c.keeping.validate(), c.node.validate())...)
+	return errors.Join(append(errs, c.device.validate(), c.keeping.validate(), c.node.validate())...)
 }

@@ -49,6 +49,12 @@ func open(name string) (handle, error) {
 	return handle{lib}, nil
 }
 
+// Open loads a library, so that whoever asks for it by its name later gets it.
+func Open(path string) error {
+	_, err := open(path)
+	return err
+}
+
 // path is the file that the library was loaded from.
 func (h handle) path() string { return C.GoString(C.origin(h.lib)) }
 

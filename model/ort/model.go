@@ -21,6 +21,7 @@ import (
 type Options struct {
 	Device  string // CPU, CUDA or Auto; "" is CPU
 	Threads int    // threads of one Run on the CPU; 0 is 1
+	Runs    int    // Runs at a time that there are threads for; 0 is 1
 }
 
 // Model is an open model file. All methods may be called concurrently.
@@ -105,7 +106,7 @@ func newSession(folder string, data []byte, outputs []string, opts Options) (*on
 	err = errors.Join(
 		options.SetGraphOptimizationLevel(onnx.GraphOptimizationLevelEnableAll),
 		options.SetExecutionMode(onnx.ExecutionModeSequential),
-		options.SetIntraOpNumThreads(max(opts.Threads, 1)),
+		options.SetIntraOpNumThreads(1+max(opts.Runs, 1)*(max(opts.Threads, 1)-1)), // a Run's caller works too
 		options.SetInterOpNumThreads(1),
 		options.AddSessionConfigEntry("session.model_external_initializers_file_folder_path", folder),
 	)
