@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/mvmae/mvmae/benchmarks/load"
 	"github.com/mvmae/mvmae/benchmarks/paired"
 	"github.com/mvmae/mvmae/dicom"
 	"github.com/mvmae/mvmae/dicom/codec/external"
@@ -102,7 +103,7 @@ func encodeStudies(ctx context.Context, dir string) ([]encoding, error) {
 				return nil, err
 			}
 		}
-		study, err := form(files[:]...)
+		study, err := load.Form(files[:]...)
 		if err != nil {
 			return nil, err
 		}
@@ -116,15 +117,15 @@ func measureCompressed(ctx context.Context, report *paired.Report, program, pres
 	if err := writeModel(preset, recipe); err != nil {
 		return err
 	}
-	s, err := start(ctx, program, "up", "--model", modelOf(preset, recipe), "--listen", "127.0.0.1:0")
+	s, err := load.Start(ctx, paired.WorkDir, program, "up", "--model", modelOf(preset, recipe), "--listen", "127.0.0.1:0")
 	if err != nil {
 		return err
 	}
-	defer s.stop()
+	defer s.Stop()
 	var contenders []paired.Contender
 	for _, e := range encodings {
 		contenders = append(contenders, paired.Contender{Name: e.name, Round: func(ctx context.Context) (paired.Sample, error) {
-			return s.round(ctx, 1, e.study)
+			return round(ctx, s, 1, e.study)
 		}})
 	}
 	samples, err := paired.Run(ctx, os.Stderr, rounds, contenders...)

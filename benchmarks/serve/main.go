@@ -18,7 +18,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"math"
 	"os"
 	"os/exec"
@@ -26,14 +25,13 @@ import (
 	"path/filepath"
 	"strconv"
 
-	"google.golang.org/protobuf/proto"
-
+	"github.com/mvmae/mvmae/benchmarks/load"
+	"github.com/mvmae/mvmae/benchmarks/made"
 	"github.com/mvmae/mvmae/benchmarks/paired"
 	"github.com/mvmae/mvmae/dicom/cxr"
 	"github.com/mvmae/mvmae/export"
 	"github.com/mvmae/mvmae/export/exporttest"
 	"github.com/mvmae/mvmae/model"
-	"github.com/mvmae/mvmae/model/fuse"
 	"github.com/mvmae/mvmae/model/ort"
 )
 
@@ -103,20 +101,20 @@ func run(ctx context.Context, preset string, rounds int) error {
 	if err != nil {
 		return err
 	}
-	study, err := makeStudy()
+	study, err := load.Study(2048)
 	if err != nil {
 		return err
 	}
-	ours, err := start(ctx, program, "up", "--model", modelFile(preset), "--listen", "127.0.0.1:0")
+	ours, err := load.Start(ctx, paired.WorkDir, program, "up", "--model", modelFile(preset), "--listen", "127.0.0.1:0")
 	if err != nil {
 		return err
 	}
-	defer ours.stop()
-	theirs, err := start(ctx, python, peer, modelFile(preset), model.MetadataKey)
+	defer ours.Stop()
+	theirs, err := load.Start(ctx, paired.WorkDir, python, peer, modelFile(preset), model.MetadataKey)
 	if err != nil {
 		return err
 	}
-	defer theirs.stop()
+	defer theirs.Stop()
 	if err := sameAnswer(ctx, study, ours, theirs); err != nil {
 		return err
 	}
@@ -132,7 +130,7 @@ func run(ctx context.Context, preset string, rounds int) error {
 }
 
 // measure adds the rows of one number of clients.
-func measure(ctx context.Context, report *paired.Report, preset string, rounds, clients int, study []byte, ours, theirs *server) error {
+func measure(ctx context.Context, report *paired.Report, preset string, rounds, clients int, study []byte, ours, theirs *load.Server) error {
 	self, err := os.Executable()
 	if err != nil {
 		return err
@@ -143,8 +141,8 @@ func measure(ctx context.Context, report *paired.Report, preset string, rounds, 
 	}
 	defer bare.Close()
 	samples, err := paired.Run(ctx, os.Stderr, rounds,
-		paired.Contender{Name: "mvmae-serve", Round: func(ctx context.Context) (paired.Sample, error) { return ours.round(ctx, clients, study) }},
-		paired.Contender{Name: "FastAPI", Round: func(ctx context.Context) (paired.Sample, error) { return theirs.round(ctx, clients, study) }},
+		paired.Contender{Name: "mvmae-serve", Round: func(ctx context.Context) (paired.Sample, error) { return round(ctx, ours, clients, study) }},
+		paired.Contender{Name: "FastAPI", Round: func(ctx context.Context) (paired.Sample, error) { return round(ctx, theirs, clients, study) }},
 		paired.Contender{Name: "bare loop", Round: bare.Round},
 	)
 	if err != nil {
@@ -169,37 +167,14 @@ func invCPU(s paired.Sample) float64 { return 1 / s.PerCPU() }
 
 // writeModel exports a network that was never trained, once.
 func writeModel(preset string, recipe cxr.Recipe) error {
-	if _, err := os.Stat(modelOf(preset, recipe)); err == nil {
-		return nil
-	}
-	spec, err := model.Preset(preset)
-	if err != nil {
-		return err
-	}
-	metadata := exporttest.Metadata(spec)
-	metadata.Preprocessing = recipe.String()
-	if metadata.Calibration, err = json.Marshal(fuse.Calibration{Kind: fuse.NoCalibration}); err != nil {
-		return err
-	}
-	file, err := export.Build(metadata, exporttest.Weights(spec))
-	if err != nil {
-		return err
-	}
-	data, err := proto.Marshal(file)
-	if err != nil {
-		return err
-	}
-	return model.WriteFileAtomic(modelOf(preset, recipe), func(w io.Writer) error {
-		_, err := w.Write(data)
-		return err
-	})
+	return made.Model(modelOf(preset, recipe), preset, recipe, export.Graph{})
 }
 
 // sameAnswer compares the servers' probabilities for one study.
-func sameAnswer(ctx context.Context, study []byte, a, b *server) error {
+func sameAnswer(ctx context.Context, study []byte, a, b *load.Server) error {
 	var answers [2]struct{ Probabilities map[string]float64 }
-	for i, s := range []*server{a, b} {
-		doc, err := s.classify(ctx, study)
+	for i, s := range []*load.Server{a, b} {
+		doc, err := s.Classify(ctx, study)
 		if err != nil {
 			return err
 		}
@@ -229,7 +204,7 @@ func work(ctx context.Context, preset string, clients int) error {
 	cores := newCores()
 	w := paired.Worker{PerRound: 1, Amount: float64(studiesOf[clients])}
 	for {
-		w.Extra, err = load(ctx, clients, studiesOf[clients], func(ctx context.Context) error {
+		w.Extra, err = load.Run(ctx, clients, studiesOf[clients], func(ctx context.Context) error {
 			return cores.both(func(view int) error {
 				_, err := m.Run(ctx, images, []int64{int64(view)})
 				return err
@@ -238,7 +213,7 @@ func work(ctx context.Context, preset string, clients int) error {
 		if err != nil {
 			return err
 		}
-		if w.Extra["rss"], err = residentMB(os.Getpid()); err != nil {
+		if w.Extra["rss"], err = load.ResidentMB(os.Getpid()); err != nil {
 			return err
 		}
 		if !w.Done() {
