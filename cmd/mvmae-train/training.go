@@ -72,11 +72,22 @@ func openPack(dir string, out *cli.Output) (*data.Pack, error) {
 // devicesFlag lets training steps run on several devices.
 type devicesFlag struct {
 	deviceFlag
-	Devices int `help:"Number of devices to spread each batch over." default:"1"`
+	Devices count `help:"Number of devices to spread each batch over." default:"1"`
+}
+
+// count is a number of devices.
+type count int
+
+// Validate wants one at least.
+func (n count) Validate() error {
+	if n < 1 {
+		return fmt.Errorf("expected 1 or more, not %d", n)
+	}
+	return nil
 }
 
 func (f devicesFlag) open(out *cli.Output) (*train.Device, error) {
-	return openDevices(out, f.Device, f.Devices)
+	return openDevices(out, f.Device, int(f.Devices))
 }
 
 // newRunDir is the given folder, or a new one under runs/ that tells its kind and time.
@@ -383,13 +394,19 @@ func (c *ResumeCmd) Run(ctx context.Context, out *cli.Output) error {
 }
 
 // ConfigCmd prints a recipe.
-type ConfigCmd struct{ recipeFlags }
+type ConfigCmd struct {
+	recipeFlags
+	Predict bool `help:"Print instead what a pretraining step takes: work, memory, and the time predicted on some GPUs."`
+}
 
 // Run prints the resolved recipe as TOML.
 func (c *ConfigCmd) Run(_ context.Context, out *cli.Output) error {
 	cfg, err := c.load()
 	if err != nil {
 		return err
+	}
+	if c.Predict {
+		return predict(out, cfg)
 	}
 	doc, err := toml.Marshal(cfg)
 	if err != nil {

@@ -89,12 +89,13 @@ func supply(lib Library, goos string) string {
 	case PJRTCPU:
 		return fmt.Sprintf("install the CPU plugin with GoMLX's own installer, or put a %s in a folder and name that folder in MVMAE_RUNTIME", name)
 	case PJRTCUDA:
-		return fmt.Sprintf("install the Python package jax-cuda13-pjrt (or jax-cuda12-pjrt) with its nvidia packages and name the folder of %s in MVMAE_RUNTIME", name)
+		return fmt.Sprintf("install the Python packages jax-cuda13-pjrt and jax-cuda13-plugin[with-cuda] and name their site-packages, or the folder of a %s, in MVMAE_RUNTIME", name)
 	}
 	return fmt.Sprintf("put %s in a folder and name that folder in MVMAE_RUNTIME", name)
 }
 
-// fileNames returns the file names a library goes by, the preferred one first; * stands for a version.
+// fileNames returns the file names a library goes by, the preferred one first; * stands for a version. Those with a folder are
+// for a Python's site-packages.
 func fileNames(lib Library, goos string) []string {
 	ext := ".so"
 	if goos == "darwin" {
@@ -105,11 +106,11 @@ func fileNames(lib Library, goos string) []string {
 		if goos == "darwin" {
 			return []string{"libonnxruntime.dylib", "libonnxruntime.*.dylib"}
 		}
-		return []string{"libonnxruntime.so", "libonnxruntime.so.*"}
+		return []string{"libonnxruntime.so", "libonnxruntime.so.*", "onnxruntime/capi/libonnxruntime.so.*"}
 	case PJRTCPU:
 		return []string{"pjrt_c_api_cpu_plugin" + ext, "pjrt_c_api_cpu_*_plugin" + ext}
 	case PJRTCUDA:
-		return []string{"pjrt_c_api_cuda_plugin" + ext, "xla_cuda_plugin" + ext}
+		return []string{"pjrt_c_api_cuda_plugin" + ext, "xla_cuda_plugin" + ext, "jax_plugins/*/xla_cuda_plugin" + ext}
 	}
 	panic("libs: no such library: " + string(lib))
 }
