@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -220,13 +221,15 @@ var truthHeader = []string{"study_instance_uid", "patient_id", "label", "finding
 // truth returns the study's rows of truth.csv. shown_in names the views taken that show the finding.
 func (s *Study) truth(r *renderer) (rows [][]string) {
 	number := func(x float64) string { return strconv.FormatFloat(x, 'f', 2, 64) }
-	for i, f := range s.Findings {
-		contrast := map[Projection]float64{PA: s.contrast(r, i, PA), AP: s.contrast(r, i, AP), LL: s.contrast(r, i, LL)}
-		for _, v := range s.Views {
-			if _, known := contrast[v.Projection]; !known {
-				contrast[v.Projection] = s.contrast(r, i, v.Projection)
-			}
+	projections := []Projection{PA, AP, LL}
+	for _, v := range s.Views {
+		if !slices.Contains(projections, v.Projection) {
+			projections = append(projections, v.Projection)
 		}
+	}
+	contrasts := s.contrasts(r, projections)
+	for i, f := range s.Findings {
+		contrast := contrasts[i]
 		var shown []string
 		for _, projection := range s.shownIn(contrast) {
 			shown = append(shown, string(projection))
