@@ -10,13 +10,13 @@ import (
 
 // with returns a study of a patient with just the given findings.
 func with(patient int, findings ...Finding) *Study {
-	p := NewPatient(11, patient)
+	p := NewPatient(&Plain, 11, patient)
 	return &Study{Patient: p, anatomy: p.anatomy, Findings: findings, Views: []View{centred(p, PA), centred(p, LL)}}
 }
 
 // place draws a finding of a kind in a patient's body, as newFindings does, with a severity of its own.
 func place(patient int, label, kind string, severity float64) Finding {
-	p := NewPatient(11, patient)
+	p := NewPatient(&Plain, 11, patient)
 	for try := uint64(0); ; try++ {
 		d := newDrawer(stream(try, streamFinding), &p.anatomy)
 		d.draw(label, map[string]bool{label: true})
@@ -28,7 +28,7 @@ func place(patient int, label, kind string, severity float64) Finding {
 }
 
 func TestIncidences_AllLabelsInThreeHundredStudies(t *testing.T) {
-	studies, _ := census(1, 300)
+	studies, _ := census(&Plain, 1, 300)
 	sum := summarise(studies, 0)
 	for _, label := range model.Labels {
 		// The test split of a demo holds a few hundred studies: each label needs positives there.
@@ -66,7 +66,7 @@ func TestIncidences_PrevalencesAreTheTables(t *testing.T) {
 }
 
 func TestLabels_FollowTheFindings(t *testing.T) {
-	studies, _ := census(5, 400)
+	studies, _ := census(&Plain, 5, 400)
 	for _, s := range studies {
 		set := s.Labels()
 		positive := func(label string) bool { return set[model.LabelIndex(label)] == model.Positive }
@@ -169,7 +169,7 @@ func TestEffusion_SmallOneIsShownFromTheSideFirst(t *testing.T) {
 }
 
 func TestFindings_EveryKindChangesAView(t *testing.T) {
-	studies, _ := census(2, 250)
+	studies, _ := census(&Plain, 2, 250)
 	seen := map[string]float64{}
 	for _, s := range studies {
 		for i, f := range s.Findings {

@@ -26,10 +26,12 @@ const DefaultSize = 512
 
 // Config says what Generate makes.
 type Config struct {
-	Studies int    // at least 1; the last patient's later visits are cut off
-	Seed    uint64 // of the world: the same seed begins with the same patients whatever the number of studies
-	Size    int    // side of the images, pixels; 0 means DefaultSize
-	Out     string // folder to make
+	Studies int // at least 1; the last patient's later visits are cut off
+	// At is the institution whose patients they are; nil means Plain.
+	At   *Institution
+	Seed uint64 // of the world: the same seed begins with the same patients whatever the number of studies
+	Size int    // side of the images, pixels; 0 means DefaultSize
+	Out  string // folder to make
 	// Compress stores the images in RLE Lossless, not natively.
 	Compress bool
 	Workers  int // 0 means one for each core; the result does not depend on it
@@ -47,6 +49,9 @@ var ErrConfig = errors.New("invalid phantom")
 func (c *Config) complete() error {
 	if c.Size == 0 {
 		c.Size = DefaultSize
+	}
+	if c.At == nil {
+		c.At = &Plain
 	}
 	if c.Workers == 0 {
 		c.Workers = runtime.GOMAXPROCS(0)
@@ -93,7 +98,7 @@ func Generate(ctx context.Context, cfg Config, progress func(done, total int)) (
 		return Summary{}, fmt.Errorf("make phantom: %w", err)
 	}
 	defer os.RemoveAll(partial) // after the rename there is nothing there
-	studies, patients := census(cfg.Seed, cfg.Studies)
+	studies, patients := census(cfg.At, cfg.Seed, cfg.Studies)
 	rows, err := writeStudies(ctx, cfg, partial, studies, progress)
 	if err != nil {
 		return Summary{}, err
@@ -135,10 +140,10 @@ func publish(partial, out string) error {
 	return nil
 }
 
-// census draws the first n studies of a seed's world and the number of patients they belong to.
-func census(seed uint64, n int) (studies []*Study, patients int) {
+// census draws the first n studies of an institution in a seed's world and the number of patients they belong to.
+func census(at *Institution, seed uint64, n int) (studies []*Study, patients int) {
 	for len(studies) < n {
-		p := NewPatient(seed, patients)
+		p := NewPatient(at, seed, patients)
 		patients++
 		for v := 0; v < p.Visits && len(studies) < n; v++ {
 			studies = append(studies, NewStudy(p, v))

@@ -92,7 +92,7 @@ func TestGenerate_SameBytesWithAnyNumberOfWorkers(t *testing.T) {
 func TestGenerate_TablesTellTheTruth(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "phantom")
 	sum := generate(t, Config{Studies: 15, Seed: 6, Size: 64, Out: out})
-	studies, patients := census(6, 15)
+	studies, patients := census(&Plain, 6, 15)
 	if sum.Patients != patients || sum.Studies != 15 {
 		t.Errorf("summary says %d patients and %d studies, want %d and 15", sum.Patients, sum.Studies, patients)
 	}
@@ -157,7 +157,7 @@ func TestGenerate_CompressedIsTheSamePicture(t *testing.T) {
 func TestGenerate_FilesAreReadAsTheyWereMeant(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "phantom")
 	generate(t, Config{Studies: 30, Seed: 9, Size: 64, Out: out})
-	studies, _ := census(9, 30)
+	studies, _ := census(&Plain, 9, 30)
 	seen := map[string]int{}
 	for _, s := range studies {
 		for i := range s.Views {
@@ -275,11 +275,11 @@ func TestRenderView_LooksLikeAChest(t *testing.T) {
 }
 
 func TestCensus_ViewsPerStudy(t *testing.T) {
-	studies, patients := census(1, 1000)
+	studies, patients := census(&Plain, 1, 1000)
 	sum := summarise(studies, patients)
 	near(t, "views per study", float64(sum.Images)/1000, 1.55, 0.08)
 	near(t, "studies per patient", 1000/float64(patients), 1.65, 0.15)
-	shorter, _ := census(1, 10)
+	shorter, _ := census(&Plain, 1, 10)
 	for i, s := range shorter {
 		if s.UID() != studies[i].UID() {
 			t.Errorf("study %d of a short census is not that of a long one", i)

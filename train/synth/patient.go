@@ -14,6 +14,7 @@ type Patient struct {
 	Age    int    // years, at the first study
 	Visits int    // studies
 
+	at      *Institution
 	seed    uint64
 	index   uint64
 	first   time.Time
@@ -21,14 +22,14 @@ type Patient struct {
 	chronic latent
 }
 
-// NewPatient draws patient i.
-func NewPatient(seed uint64, i int) *Patient {
+// NewPatient draws patient i of an institution. Two institutions share no patient, but body i of a seed is the same in all.
+func NewPatient(at *Institution, seed uint64, i int) *Patient {
 	rng := stream(seed, streamPatient, uint64(i))
 	p := &Patient{
-		ID:   fmt.Sprintf("S%d-P%06d", seed, i),
-		Sex:  "M",
-		Age:  int(clamp(58+18*rng.NormFloat64(), 18, 95)),
-		seed: seed, index: uint64(i),
+		ID:  fmt.Sprintf("S%d-P%06d", seed, i),
+		Sex: "M",
+		Age: int(clamp(58+18*rng.NormFloat64(), 18, 95)),
+		at:  at, seed: seed, index: uint64(i),
 		first: time.Date(2018, 1, 1, 8, 0, 0, 0, time.UTC).Add(time.Duration(rng.IntN(3*365*24*60)) * time.Minute),
 	}
 	if rng.Float64() < 0.47 {
@@ -97,27 +98,21 @@ func NewStudy(p *Patient, v int) *Study {
 	}
 	s.anatomy.heart *= 1 + 0.0025*breath // a raised diaphragm lays the heart flat
 	s.Findings = newFindings(rng, &s.anatomy, p.chronic)
-	for i, projection := range plan(rng) {
+	for i, projection := range plan(p.at.Views, rng) {
 		s.Views = append(s.Views, newView(p, projection, stream(p.seed, streamView, p.index, uint64(v), uint64(i))))
 	}
 	return s
 }
 
-// plan draws which views a study has: 1.5 on average, as in the four datasets (1.40) with fewer single views, because the
-// methods compared here live on pairs.
-func plan(rng *rand.Rand) []Projection {
-	switch u := rng.Float64(); {
-	case u < 0.48:
-		return []Projection{PA, LL}
-	case u < 0.87:
-		return []Projection{PA}
-	case u < 0.92:
-		return []Projection{LL}
-	case u < 0.96:
-		return []Projection{PA, PA}
-	default:
-		return []Projection{PA, LL, PA}
+// plan draws which views a study has.
+func plan(protocols []Protocol, rng *rand.Rand) []Projection {
+	u := rng.Float64()
+	for _, p := range protocols {
+		if u -= p.Share; u < 0 {
+			return p.Views
+		}
 	}
+	return protocols[0].Views // the shares' rounding
 }
 
 // centred is a faultless exposure of a patient.

@@ -176,7 +176,7 @@ func TestSegments_Cut(t *testing.T) {
 }
 
 func BenchmarkRender_512(b *testing.B) {
-	s := NewStudy(NewPatient(1, 1), 0)
+	s := NewStudy(NewPatient(&Plain, 1, 1), 0)
 	r := newRenderer(512)
 	n := 0
 	for b.Loop() {
