@@ -67,10 +67,10 @@ type latent struct {
 
 func newLatent(rng *rand.Rand) (l latent) {
 	for i := range l.cause {
-		l.cause[i] = rng.NormFloat64()
+		l.cause[i] = gauss(rng)
 	}
 	for i := range l.own {
-		l.own[i] = rng.NormFloat64()
+		l.own[i] = gauss(rng)
 	}
 	return l
 }
@@ -150,7 +150,7 @@ func newDrawer(rng *rand.Rand, a *anatomy) *drawer {
 func (d *drawer) add(label, kind string, side int, at vec) *Finding {
 	d.found = append(d.found, Finding{
 		Label: label, Kind: kind, Side: sides[side].name, side: side,
-		Severity: math.Pow(d.rng.Float64(), 1.3),
+		Severity: pow(d.rng.Float64(), 1.3),
 		X:        at.x, Y: at.y, Z: at.z,
 		seed: d.rng.Uint64(),
 	})
@@ -191,6 +191,7 @@ func (d *drawer) draw(label string, has map[string]bool) {
 		if !has["Pneumonia"] {
 			side := d.side()
 			d.add(label, "dense region", side, d.inLung(side, -110, 70, 0.8))
+			d.hide(0.2)
 		}
 	case "Lung Opacity":
 		if !has["Pneumonia"] || has["Consolidation"] {
@@ -206,6 +207,7 @@ func (d *drawer) draw(label string, has map[string]bool) {
 			kind, within = "mass", 0.75
 		}
 		d.add(label, kind, side, d.inLung(side, -140, 100, within))
+		d.hide(0.2)
 	case "Pleural Effusion":
 		d.effusion()
 	case "Pleural Other":
@@ -227,6 +229,21 @@ func (d *drawer) draw(label string, has map[string]bool) {
 		d.fracture()
 	case "Support Devices":
 		d.devices()
+	}
+}
+
+// hide moves the last finding behind the heart in a share of cases: there a lateral view shows what a frontal one hides.
+func (d *drawer) hide(share float64) {
+	if d.rng.Float64() >= share {
+		return
+	}
+	f := &d.found[len(d.found)-1]
+	for range 200 {
+		p := d.body.at(mix(18, 48, d.rng.Float64()), mix(25, 60, d.rng.Float64()), mix(-95, -45, d.rng.Float64()))
+		if d.body.aeratedAt(1, p, 0.95) {
+			f.side, f.Side, f.X, f.Y, f.Z = 1, Left, p.x, p.y, p.z
+			return
+		}
 	}
 }
 
@@ -278,7 +295,7 @@ func (d *drawer) fracture() {
 
 // devices are one or two of the usual.
 func (d *drawer) devices() {
-	kinds := []string{"pacemaker", "central line", "sternal wires", "feeding tube"}
+	kinds := []string{"pacemaker", "central line", "sternal wires", "feeding tube", "endotracheal tube", "chest tube"}
 	first := d.rng.IntN(len(kinds))
 	chosen := []string{kinds[first]}
 	if d.rng.Float64() < 0.35 {
@@ -294,6 +311,11 @@ func (d *drawer) devices() {
 			d.add("Support Devices", kind, 0, d.body.at(0, -80, 0)).Side = Midline
 		case "feeding tube":
 			d.add("Support Devices", kind, 0, d.body.at(2, 30, 20)).Side = Midline
+		case "endotracheal tube":
+			d.add("Support Devices", kind, 0, d.body.at(0, 16, 110)).Side = Midline
+		case "chest tube":
+			side := d.side()
+			d.add("Support Devices", kind, side, d.body.at(sides[side].sign*108, 30, 0))
 		}
 	}
 }

@@ -215,19 +215,24 @@ func (s *Study) write(dir string, r *renderer, compress bool) error {
 }
 
 var truthHeader = []string{"study_instance_uid", "patient_id", "label", "finding", "laterality", "severity", "x_mm", "y_mm", "z_mm",
-	"pa_contrast", "ll_contrast", "shown_in"}
+	"pa_contrast", "ap_contrast", "ll_contrast", "shown_in"}
 
 // truth returns the study's rows of truth.csv. shown_in names the views taken that show the finding.
 func (s *Study) truth(r *renderer) (rows [][]string) {
 	number := func(x float64) string { return strconv.FormatFloat(x, 'f', 2, 64) }
 	for i, f := range s.Findings {
-		contrast := map[Projection]float64{PA: s.contrast(r, i, PA), LL: s.contrast(r, i, LL)}
+		contrast := map[Projection]float64{PA: s.contrast(r, i, PA), AP: s.contrast(r, i, AP), LL: s.contrast(r, i, LL)}
+		for _, v := range s.Views {
+			if _, known := contrast[v.Projection]; !known {
+				contrast[v.Projection] = s.contrast(r, i, v.Projection)
+			}
+		}
 		var shown []string
 		for _, projection := range s.shownIn(contrast) {
 			shown = append(shown, string(projection))
 		}
 		rows = append(rows, []string{s.UID(), s.Patient.ID, f.Label, f.Kind, string(f.Side), number(f.Severity),
-			number(f.X), number(f.Y), number(f.Z), number(contrast[PA]), number(contrast[LL]), strings.Join(shown, " ")})
+			number(f.X), number(f.Y), number(f.Z), number(contrast[PA]), number(contrast[AP]), number(contrast[LL]), strings.Join(shown, " ")})
 	}
 	return rows
 }
