@@ -77,10 +77,16 @@ func newLatent(rng *rand.Rand) (l latent) {
 
 // present draws which findings a study has. Half of the variance is the patient's own: much of what was there last time is
 // there again.
-func present(rng *rand.Rand, chronic latent) map[string]bool {
+func present(at *Institution, rng *rand.Rand, chronic latent) [model.NumLabels]bool {
 	acute := newLatent(rng)
 	blend := func(a, b float64) float64 { return (a + b) * math.Sqrt(0.5) }
-	has := map[string]bool{}
+	if world, ok := worlds[at.Name]; ok {
+		for i := range acute.own {
+			acute.own[i] = blend(chronic.own[i], acute.own[i])
+		}
+		return world().present(rng, &acute.own)
+	}
+	var has [model.NumLabels]bool
 	for i, inc := range incidences {
 		z, rest := 0.0, 1.0
 		for c, w := range inc.weights {
@@ -88,22 +94,18 @@ func present(rng *rand.Rand, chronic latent) map[string]bool {
 			rest -= w * w
 		}
 		z += math.Sqrt(rest) * blend(chronic.own[i], acute.own[i])
-		has[inc.label] = z < math.Sqrt2*math.Erfinv(2*inc.prevalence-1)
+		has[model.LabelIndex(inc.label)] = z < quantile(inc.prevalence)
 	}
-	// A pneumonia shows as one or the other.
-	if has["Pneumonia"] && !has["Consolidation"] && !has["Lung Opacity"] {
-		if rng.Float64() < 0.5 {
-			has["Consolidation"] = true
-		} else {
-			has["Lung Opacity"] = true
-		}
-	}
+	showPneumonia(&has, rng)
 	return has
 }
 
 // newFindings draws a study's findings, in the order of incidences.
-func newFindings(rng *rand.Rand, a *anatomy, chronic latent) []Finding {
-	has := present(rng, chronic)
+func newFindings(at *Institution, rng *rand.Rand, a *anatomy, chronic latent) []Finding {
+	has := map[string]bool{}
+	for i, present := range present(at, rng, chronic) {
+		has[model.Labels[i]] = present
+	}
 	d := newDrawer(rng, a)
 	for _, inc := range incidences {
 		if has[inc.label] {
@@ -213,7 +215,7 @@ func (d *drawer) draw(label string, has map[string]bool) {
 		d.add(label, kind, side, d.inLung(side, -140, 100, within))
 		d.hide(0.2)
 	case "Pleural Effusion":
-		d.effusion()
+		d.effusion(has)
 	case "Pleural Other":
 		side := d.side()
 		kind := "pleural thickening"
@@ -266,9 +268,10 @@ func (d *drawer) pneumonia(has map[string]bool) {
 	d.found = append(d.found, also)
 }
 
-func (d *drawer) effusion() {
+// effusion leaves a side free for a pneumothorax.
+func (d *drawer) effusion(has map[string]bool) {
 	first := d.side()
-	both := d.rng.Float64() < 0.35
+	both := d.rng.Float64() < 0.35 && !has["Pneumothorax"]
 	for i, side := range [2]int{first, 1 - first} {
 		if i == 1 && !both {
 			break

@@ -37,13 +37,13 @@ func TestIncidences_PrevalencesAreTheTables(t *testing.T) {
 	count := map[string]float64{}
 	both := 0.0
 	for i := range n {
-		has := present(stream(uint64(i), streamStudy), newLatent(stream(uint64(i), streamPatient)))
-		for label, yes := range has {
+		has := present(&Plain, stream(uint64(i), streamStudy), newLatent(stream(uint64(i), streamPatient)))
+		for i, yes := range has {
 			if yes {
-				count[label]++
+				count[model.Labels[i]]++
 			}
 		}
-		if has["Edema"] && has["Cardiomegaly"] {
+		if has[model.LabelIndex("Edema")] && has[model.LabelIndex("Cardiomegaly")] {
 			both++
 		}
 	}

@@ -72,7 +72,7 @@ var Institutions = []Institution{
 		Display:    Display{Bits: 12, Gamma: 0.9, Film: 0.2, Edge: 0.3, Inverted: 0.15},
 		Markers:    Markers{Side: 0.8, Left: 0.85, Position: 0.8, Supine: "PORTABLE", HeightMM: 13},
 		Collimated: 0.35, Shutter: 0.9,
-		Views: Plain.Views,
+		Views: mimicViews,
 	},
 	{
 		Name:       "chexpert",
@@ -80,7 +80,7 @@ var Institutions = []Institution{
 		Display:    Display{Bits: 12, Gamma: 1.15, Film: 0.1, Edge: 0.9, Inverted: 0.3},
 		Markers:    Markers{Side: 0.7, Left: 0.3, Position: 0.6, Supine: "AP", HeightMM: 17},
 		Collimated: 0.2, Shutter: 1,
-		Views: Plain.Views,
+		Views: chexpertViews,
 	},
 	{
 		Name:       "padchest",
@@ -88,7 +88,7 @@ var Institutions = []Institution{
 		Display:    Display{Bits: 14, Gamma: 1, Edge: 0.15, Inverted: 0.45},
 		Markers:    Markers{Side: 0.5, Left: 0.5, Position: 0.5, Supine: "SUPINO", HeightMM: 11},
 		Collimated: 0.6, Shutter: 0.3,
-		Views: Plain.Views,
+		Views: padchestViews,
 	},
 	{
 		Name:       "nih",
@@ -96,6 +96,6 @@ var Institutions = []Institution{
 		Display:    Display{Bits: 8, Gamma: 1, Film: 0.7, Edge: 0.45},
 		Markers:    Markers{Side: 0.9, Left: 0.6, Position: 0.9, Supine: "PORTABLE", HeightMM: 20},
 		Collimated: 0.15, Shutter: 1,
-		Views: Plain.Views,
+		Views: nihViews,
 	},
 }

@@ -60,6 +60,10 @@ const (
 	streamView
 	streamFinding
 	streamNoise
+	streamWorld
+	streamReport
+	streamLabeller
+	streamSplit
 )
 
 // stream returns the generator that the keys name: PCG seeded by a hash (splitmix64's finalizer) of all of them.

@@ -98,7 +98,7 @@ func NewStudy(p *Patient, v int) *Study {
 		s.anatomy.dome[i] += breath
 	}
 	s.anatomy.heart *= 1 + 0.0025*breath // a raised diaphragm lays the heart flat
-	s.Findings = newFindings(rng, &s.anatomy, p.chronic)
+	s.Findings = newFindings(p.at, rng, &s.anatomy, p.chronic)
 	for i, projection := range plan(p.at.Views, rng) {
 		s.Views = append(s.Views, newView(p, projection, stream(p.seed, streamView, p.index, uint64(v), uint64(i))))
 	}
