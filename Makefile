@@ -53,8 +53,8 @@ clean: ## delete all that make made
 $(VENV)/ready: test/requirements.txt test/venv
 	@sh test/venv "$(PYTHON)" $(VENV)
 
-$(PEERS)/ready: test/peers/requirements.txt test/venv
-	@sh test/venv "$(PYTHON)" $(PEERS) test/peers/requirements.txt
+$(PEERS)/ready: test/peers/requirements.txt test/peers/tables.txt test/venv
+	@sh test/venv "$(PYTHON)" $(PEERS) test/peers/requirements.txt test/peers/tables.txt
 
 # "go version" inside the module also says whether this Go is new enough, or fetches one that is.
 check-go:
