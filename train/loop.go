@@ -227,11 +227,7 @@ func (l *loop) build(_ *gomodel.Scope, in []node) []node {
 	if cfg.Accumulate > 1 {
 		grads, last = accumulate(o, l.params, grads, scalar(4), scalar(5)), scalar(6)
 	}
-	out := []node{l.optim.apply(o, l.params, l.scale, grads, scalars, last), loss.total}
-	if loss.reconstruction != nil {
-		out = append(out, loss.reconstruction, loss.alignment)
-	}
-	return out
+	return append([]node{l.optim.apply(o, l.params, l.scale, grads, scalars, last)}, loss.terms()...)
 }
 
 // step runs one optimiser step on its batches, and returns its metrics and the number of view images.
@@ -255,7 +251,7 @@ func (l *loop) step(batches []hostBatch) (m StepMetrics, views int, err error) {
 			return m, views, fmt.Errorf("step %d: %w", m.Step, err)
 		}
 		m.GradNorm = float64(tensors.ToScalar[float32](out[0])) // of the sum so far
-		for j, value := range []*float64{&m.Loss, &m.Reconstruction, &m.Alignment}[:len(out)-1] {
+		for j, value := range m.losses()[:len(out)-1] {
 			*value += share * float64(tensors.ToScalar[float32](out[1+j]))
 		}
 		finalize(inputs)

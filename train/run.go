@@ -28,6 +28,7 @@ const (
 	configFile     = "config.toml"
 	runFile        = "run.json"
 	metricsFile    = "metrics.jsonl"
+	tokenizerFile  = "tokenizer.json"
 	lastCheckpoint = "checkpoints/last.safetensors"
 )
 

@@ -111,7 +111,7 @@ func startRun(dir, kind string, pack *data.Pack, packDir, init string, encoder *
 // PretrainCmd trains encoder and decoder.
 type PretrainCmd struct {
 	Data   string    `help:"Folder that pack wrote." required:"" type:"existingdir" placeholder:"DIR"`
-	Method string    `help:"Method: mvmae, or independent, which is mvmae without the alignment loss (default: the recipe's)." enum:",mvmae,independent" default:""`
+	Method string    `help:"Method: mvmae; independent, which is mvmae without the alignment loss; mvmae-v2t, which is mvmae with reports (default: the recipe's)." enum:",mvmae,independent,mvmae-v2t" default:""`
 	Preset string    `help:"Size of the network: tiny, small, base or large (default: the recipe's)." enum:",tiny,small,base,large" default:"" xor:"size"`
 	Init   runOrFile `help:"Network to begin with, whose size it is: a run, or a .safetensors or .pth file (default: random weights)." placeholder:"RUN|FILE" xor:"size"`
 	Out    string    `help:"Run folder to make (default: a new one under runs/)." placeholder:"RUN"`
