@@ -26,6 +26,9 @@ func Pretrain(ctx context.Context, dev *Device, run *Run, pack *data.Pack, repor
 	if err == nil {
 		err = l.fit(ctx, report)
 	}
+	if err == nil && run.Config.Method == methodV2T {
+		err = leaveDescription(ctx, dev, run, pack)
+	}
 	if err != nil {
 		return fmt.Errorf("pretrain: %w", err)
 	}

@@ -28,7 +28,9 @@ const (
 	configFile     = "config.toml"
 	runFile        = "run.json"
 	metricsFile    = "metrics.jsonl"
-	tokenizerFile  = "tokenizer.json"
+	tokenizerFile  = "tokenizer.json" // of a run of method mvmae-v2t, as the next two
+	textFile       = "text.json"
+	samplesFile    = "samples.md"
 	lastCheckpoint = "checkpoints/last.safetensors"
 )
 

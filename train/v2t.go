@@ -112,10 +112,8 @@ func newWriter(run *Run, pack *data.Pack) (*writer, error) {
 	tok, err := text.Read(path)
 	if errors.Is(err, os.ErrNotExist) {
 		var reports []string
-		for _, s := range pack.StudiesOf(data.Train) {
-			if r := pack.Studies[s].Report; r != "" {
-				reports = append(reports, r)
-			}
+		for _, s := range reported(pack, data.Train) {
+			reports = append(reports, pack.Studies[s].Report)
 		}
 		if len(reports) == 0 {
 			return nil, hint.Wrap(errors.New("the pack has no report among its training studies"),

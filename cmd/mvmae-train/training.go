@@ -165,7 +165,11 @@ func pretrain(ctx context.Context, out *cli.Output, dev *train.Device, run *trai
 	var last train.Status
 	report, done := steps(out, run, dev, func(s train.Status) string {
 		last = s
-		return fmt.Sprintf(" (reconstruction %.4f, alignment %.4f)", s.Reconstruction, s.Alignment)
+		note := fmt.Sprintf(" (reconstruction %.4f, alignment %.4f", s.Reconstruction, s.Alignment)
+		if s.Text > 0 {
+			note += fmt.Sprintf(", text %.3f", s.Text)
+		}
+		return note + ")"
 	})
 	err := train.Pretrain(ctx, dev, run, pack, report)
 	done()
