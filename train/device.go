@@ -21,6 +21,8 @@ type Device struct {
 	Plugin       string // path of the PJRT plugin
 	PluginDigest string // its SHA-256: results repeat bit for bit only under the same plugin
 	Count        int    // devices over which a training step is spread
+	// MemoryBytes is what a training step may take; 0 for what the system has free. A step that is planned to take more is refused.
+	MemoryBytes int64
 }
 
 // OpenDevice opens "cpu", "cuda", or with "auto" CUDA where its plugin is found, else the CPU. Asked for CUDA it never
@@ -77,7 +79,7 @@ func openPlugin(kind string, lib libs.Library, n int) (*Device, error) {
 	if got := backend.NumDevices(); got < n {
 		return nil, hint.Wrap(fmt.Errorf("open device %s: %d devices of %d wanted", kind, got, n), "use --devices %d", got)
 	}
-	return &Device{Backend: backend, Kind: kind, Plugin: path, PluginDigest: digest, Count: n}, nil
+	return &Device{Backend: &planner{Backend: backend}, Kind: kind, Plugin: path, PluginDigest: digest, Count: n}, nil
 }
 
 // String names the device for logs and run folders.

@@ -55,6 +55,8 @@ type loop struct {
 	store  *gomodel.Store
 	exec   *gomodel.Exec
 	shards *shards // nil on one device
+	dev    *Device
+	plan   Plan // of a step's memory, once its graph is compiled
 
 	epochs float64
 	steps  int           // of the whole run
@@ -110,7 +112,7 @@ func (l *loop) restore(first model.Tensors) error {
 
 // compile prepares the step of a task. XLA compiles it at the first call.
 func (l *loop) compile(dev *Device, t task) (err error) {
-	l.task = t
+	l.task, l.dev = t, dev
 	if l.exec, err = gomodel.NewExec(dev.Backend, l.store, l.build); err == nil && dev.Count > 1 {
 		l.shards, err = spreadOver(dev.Count, l.exec, l.loader.views)
 	}
@@ -181,6 +183,7 @@ func (l *loop) fit(ctx context.Context, report func(Status)) error {
 			return l.interrupted()
 		}
 	}
+	slog.Debug("memory", "planned for a step", bytesText(l.plan.Total()), "peak resident of the process", bytesText(peakMemory()))
 	return nil
 }
 
@@ -232,6 +235,9 @@ func (l *loop) build(_ *gomodel.Scope, in []node) []node {
 
 // step runs one optimiser step on its batches, and returns its metrics and the number of view images.
 func (l *loop) step(batches []hostBatch) (m StepMetrics, views int, err error) {
+	if l.plan == (Plan{}) {
+		defer l.watchMemory()()
+	}
 	start, total := time.Now(), 0.0
 	for _, b := range batches {
 		views, total = views+b.views, total+b.weight
@@ -248,7 +254,7 @@ func (l *loop) step(batches []hostBatch) (m StepMetrics, views int, err error) {
 		inputs := append([]any{tensors.FromFlatDataAndDimensions(scalars, len(scalars))}, b.inputs...)
 		out, err := l.call(inputs)
 		if err != nil {
-			return m, views, fmt.Errorf("step %d: %w", m.Step, err)
+			return m, views, fmt.Errorf("step %d: %w", m.Step, l.outOfMemory(err))
 		}
 		m.GradNorm = float64(tensors.ToScalar[float32](out[0])) // of the sum so far
 		for j, value := range m.losses()[:len(out)-1] {
