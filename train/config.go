@@ -15,6 +15,7 @@ import (
 	"github.com/mvmae/mvmae/model"
 	"github.com/mvmae/mvmae/model/fuse"
 	"github.com/mvmae/mvmae/model/metrics"
+	"github.com/mvmae/mvmae/train/data"
 	"github.com/mvmae/mvmae/train/text"
 )
 
@@ -29,6 +30,7 @@ type Config struct {
 	Method     string  `toml:"method"` // mvmae; independent: the same without the alignment loss; mvmae-v2t: the same with reports
 	Preset     string  `toml:"preset"`
 	Seed       uint64  `toml:"seed"`
+	Labels     int     `toml:"labels"`      // labelled training studies a classifier may see, chosen by seed; 0 for all
 	Epochs     float64 `toml:"epochs"`      // passes over the training studies
 	BatchViews int     `toml:"batch_views"` // view images of a batch: its one shape
 	Accumulate int     `toml:"accumulate"`  // batches whose gradients make one step, in every training but that of a probe
@@ -94,9 +96,12 @@ type CheckpointConfig struct {
 // ProbeConfig is a linear probe: a linear head on the frozen encoder's embeddings, standardised by the training images'
 // mean and deviation (the affine-free batch normalisation of He et al. 2022).
 type ProbeConfig struct {
+	// Augment encodes every image anew in each epoch, augmented, and trains a plain head on that (recipe "code"). Without, images are
+	// encoded once, as they are, and standardised.
+	Augment      bool    `toml:"augment"`
 	Epochs       float64 `toml:"epochs"`
 	WarmupEpochs float64 `toml:"warmup_epochs"`
-	BaseLR       float64 `toml:"base_lr"` // for 256 view images
+	BaseLR       float64 `toml:"base_lr"` // for 256 view images, with Augment for 256 studies
 	BatchViews   int     `toml:"batch_views"`
 	WeightDecay  float64 `toml:"weight_decay"`
 	// Fusion, a fuse.Rule, and Replicates, of the bootstrap behind the intervals, hold for every classifier: finetuned
@@ -107,6 +112,19 @@ type ProbeConfig struct {
 	// classifier.
 	Calibration string `toml:"calibration"`
 	Threshold   string `toml:"threshold"`
+}
+
+// finetune is a probe with Augment as the training of a classifier: of its head only.
+func (p ProbeConfig) finetune() FinetuneConfig {
+	return FinetuneConfig{
+		Epochs: p.Epochs, BatchViews: p.BatchViews, LayerDecay: 1, Pool: string(model.PoolCLS),
+		Optim: OptimConfig{AdamW: p.adamW(), BaseLR: p.BaseLR, WarmupEpochs: p.WarmupEpochs},
+	}
+}
+
+// adamW is the optimiser of a probe's head.
+func (p ProbeConfig) adamW() AdamW {
+	return AdamW{Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, WeightDecay: p.WeightDecay}
 }
 
 // FinetuneConfig is the training of all of a classifier's weights: from a pretrained encoder (finetune) or from random ones
@@ -157,6 +175,7 @@ func Code() Config {
 	c.Text.Vocabulary, c.Text.Positions, c.Text.End = 30522, false, false
 	c.Optim.AdamW = AdamW{Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, WeightDecay: 0.05, DecayAll: true, ClipNorm: 1}
 	c.Optim.BaseLR = 1.2e-4
+	c.Probe.Augment, c.Probe.BatchViews = true, 64*Slots
 	c.Probe.BaseLR, c.Probe.Fusion, c.Probe.Calibration = 1e-4, "mean_logit", fuse.NoCalibration
 	c.Finetune.BatchViews = 64 * Slots
 	return c
@@ -199,6 +218,7 @@ func (c Config) Validate() error {
 	if _, err := model.Preset(c.Preset); err != nil {
 		errs = append(errs, fmt.Errorf("preset: %w", err))
 	}
+	check(c.Labels >= 0, "labels", c.Labels, "0 or more")
 	check(c.Epochs > 0 && c.Epochs <= 1e6, "epochs", c.Epochs, "more than 0, at most 1e6")
 	check(c.BatchViews >= 1 && c.BatchViews <= 1<<16, "batch_views", c.BatchViews, "1 to 65536")
 	check(c.Accumulate >= 1 && c.Accumulate <= 1<<16, "accumulate", c.Accumulate, "1 to 65536")
@@ -230,6 +250,7 @@ func (c Config) Validate() error {
 	check(p.WarmupEpochs >= 0 && p.WarmupEpochs < p.Epochs, "probe.warmup_epochs", p.WarmupEpochs, "0 or more, less than probe.epochs")
 	check(p.BaseLR > 0, "probe.base_lr", p.BaseLR, "more than 0")
 	check(p.BatchViews >= 1 && p.BatchViews <= 1<<20, "probe.batch_views", p.BatchViews, "1 to 1048576")
+	check(!c.padded() || !p.Augment || p.BatchViews%Slots == 0, "probe.batch_views", p.BatchViews, "a multiple of 3, the slots of a study, without clean")
 	check(p.WeightDecay >= 0, "probe.weight_decay", p.WeightDecay, "0 or more")
 	check(p.Replicates >= 1, "probe.replicates", p.Replicates, "1 or more")
 	f := c.Finetune
@@ -262,6 +283,14 @@ func (o OptimConfig) validate(prefix string, epochs float64, check func(ok bool,
 	check(o.Eps > 0, prefix+"eps", o.Eps, "more than 0")
 	check(o.WeightDecay >= 0, prefix+"weight_decay", o.WeightDecay, "0 or more")
 	check(o.ClipNorm >= 0, prefix+"clip_norm", o.ClipNorm, "0 or more")
+}
+
+// fewer is a pack with as many labelled training studies as a classifier may see.
+func (c Config) fewer(pack *data.Pack) (*data.Pack, error) {
+	if c.Labels == 0 {
+		return pack, nil
+	}
+	return pack.Fewer(c.Labels, c.Seed)
 }
 
 // Visible is how many of n patches a mask leaves: n*(1-ratio), rounded by recipe "paper", cut off by recipe "code".
