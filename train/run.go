@@ -176,6 +176,12 @@ func (r *Run) begin(pack *data.Pack) (end func(), err error) {
 	return func() { f.Close() }, nil
 }
 
+// Finished reports whether the folder holds a whole classifier.
+func (r *Run) Finished() bool {
+	_, err := os.Stat(r.path(model.RunMetadata))
+	return err == nil
+}
+
 func (r *Run) path(name string) string { return filepath.Join(r.Dir, filepath.FromSlash(name)) }
 
 func (r *Run) write(name string, doc []byte) error {
