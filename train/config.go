@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/pelletier/go-toml/v2"
@@ -15,6 +16,7 @@ import (
 	"github.com/mvmae/mvmae/model"
 	"github.com/mvmae/mvmae/model/fuse"
 	"github.com/mvmae/mvmae/model/metrics"
+	"github.com/mvmae/mvmae/train/data"
 	"github.com/mvmae/mvmae/train/text"
 )
 
@@ -25,10 +27,14 @@ type Config struct {
 	Recipe string `toml:"recipe"` // paper or code
 	// Clean leaves out of recipe "code" what is a mistake of the published program and not its method. Off, a study also
 	// takes all of its three slots, the empty ones as black images; the image losses and their gradients stay the same.
-	Clean      bool    `toml:"clean"`
-	Method     string  `toml:"method"` // mvmae; independent: the same without the alignment loss; mvmae-v2t: the same with reports
-	Preset     string  `toml:"preset"`
-	Seed       uint64  `toml:"seed"`
+	Clean  bool   `toml:"clean"`
+	Method string `toml:"method"` // mvmae; independent: the same without the alignment loss; mvmae-v2t: the same with reports
+	Preset string `toml:"preset"`
+	Seed   uint64 `toml:"seed"`
+	Labels int    `toml:"labels"` // labelled training studies a classifier may see, chosen by seed; 0 for all
+	// Views are those that a classifier is trained and judged on: all; two, of the studies that have exactly two; one_of_two, the
+	// first frontal one, or the first, of the same studies (table 8 of the MVMAE paper compares the last two).
+	Views      string  `toml:"views"`
 	Epochs     float64 `toml:"epochs"`      // passes over the training studies
 	BatchViews int     `toml:"batch_views"` // view images of a batch: its one shape
 	Accumulate int     `toml:"accumulate"`  // batches whose gradients make one step, in every training but that of a probe
@@ -94,9 +100,12 @@ type CheckpointConfig struct {
 // ProbeConfig is a linear probe: a linear head on the frozen encoder's embeddings, standardised by the training images'
 // mean and deviation (the affine-free batch normalisation of He et al. 2022).
 type ProbeConfig struct {
+	// Augment encodes every image anew in each epoch, augmented, and trains a plain head on that (recipe "code"). Without, images are
+	// encoded once, as they are, and standardised.
+	Augment      bool    `toml:"augment"`
 	Epochs       float64 `toml:"epochs"`
 	WarmupEpochs float64 `toml:"warmup_epochs"`
-	BaseLR       float64 `toml:"base_lr"` // for 256 view images
+	BaseLR       float64 `toml:"base_lr"` // for 256 view images, with Augment for 256 studies
 	BatchViews   int     `toml:"batch_views"`
 	WeightDecay  float64 `toml:"weight_decay"`
 	// Fusion, a fuse.Rule, and Replicates, of the bootstrap behind the intervals, hold for every classifier: finetuned
@@ -107,6 +116,19 @@ type ProbeConfig struct {
 	// classifier.
 	Calibration string `toml:"calibration"`
 	Threshold   string `toml:"threshold"`
+}
+
+// finetune is a probe with Augment as the training of a classifier: of its head only.
+func (p ProbeConfig) finetune() FinetuneConfig {
+	return FinetuneConfig{
+		Epochs: p.Epochs, BatchViews: p.BatchViews, LayerDecay: 1, Pool: string(model.PoolCLS),
+		Optim: OptimConfig{AdamW: p.adamW(), BaseLR: p.BaseLR, WarmupEpochs: p.WarmupEpochs},
+	}
+}
+
+// adamW is the optimiser of a probe's head.
+func (p ProbeConfig) adamW() AdamW {
+	return AdamW{Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, WeightDecay: p.WeightDecay}
 }
 
 // FinetuneConfig is the training of all of a classifier's weights: from a pretrained encoder (finetune) or from random ones
@@ -123,7 +145,7 @@ type FinetuneConfig struct {
 // Default is recipe "paper".
 func Default() Config {
 	return Config{
-		Recipe: "paper", Clean: true, Method: "mvmae", Preset: "base", Seed: 1, Epochs: 800, BatchViews: 256, Accumulate: 1, Compute: "float32",
+		Recipe: "paper", Clean: true, Method: "mvmae", Preset: "base", Seed: 1, Views: viewsAll, Epochs: 800, BatchViews: 256, Accumulate: 1, Compute: "float32",
 		Mask: MaskConfig{Ratio: 0.9},
 		Loss: LossConfig{Beta: 1},
 		Text: TextConfig{Vocabulary: 8192, MaxTokens: 300, Depth: 4, Heads: 8, Positions: true, End: true, Weight: 1},
@@ -157,6 +179,7 @@ func Code() Config {
 	c.Text.Vocabulary, c.Text.Positions, c.Text.End = 30522, false, false
 	c.Optim.AdamW = AdamW{Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, WeightDecay: 0.05, DecayAll: true, ClipNorm: 1}
 	c.Optim.BaseLR = 1.2e-4
+	c.Probe.Augment, c.Probe.BatchViews = true, 64*Slots
 	c.Probe.BaseLR, c.Probe.Fusion, c.Probe.Calibration = 1e-4, "mean_logit", fuse.NoCalibration
 	c.Finetune.BatchViews = 64 * Slots
 	return c
@@ -199,6 +222,8 @@ func (c Config) Validate() error {
 	if _, err := model.Preset(c.Preset); err != nil {
 		errs = append(errs, fmt.Errorf("preset: %w", err))
 	}
+	check(c.Labels >= 0, "labels", c.Labels, "0 or more")
+	check(slices.Contains([]string{viewsAll, viewsTwo, viewsOneOfTwo}, c.Views), "views", c.Views, "all, two or one_of_two")
 	check(c.Epochs > 0 && c.Epochs <= 1e6, "epochs", c.Epochs, "more than 0, at most 1e6")
 	check(c.BatchViews >= 1 && c.BatchViews <= 1<<16, "batch_views", c.BatchViews, "1 to 65536")
 	check(c.Accumulate >= 1 && c.Accumulate <= 1<<16, "accumulate", c.Accumulate, "1 to 65536")
@@ -230,6 +255,7 @@ func (c Config) Validate() error {
 	check(p.WarmupEpochs >= 0 && p.WarmupEpochs < p.Epochs, "probe.warmup_epochs", p.WarmupEpochs, "0 or more, less than probe.epochs")
 	check(p.BaseLR > 0, "probe.base_lr", p.BaseLR, "more than 0")
 	check(p.BatchViews >= 1 && p.BatchViews <= 1<<20, "probe.batch_views", p.BatchViews, "1 to 1048576")
+	check(!c.padded() || !p.Augment || p.BatchViews%Slots == 0, "probe.batch_views", p.BatchViews, "a multiple of 3, the slots of a study, without clean")
 	check(p.WeightDecay >= 0, "probe.weight_decay", p.WeightDecay, "0 or more")
 	check(p.Replicates >= 1, "probe.replicates", p.Replicates, "1 or more")
 	f := c.Finetune
@@ -263,6 +289,24 @@ func (o OptimConfig) validate(prefix string, epochs float64, check func(ok bool,
 	check(o.WeightDecay >= 0, prefix+"weight_decay", o.WeightDecay, "0 or more")
 	check(o.ClipNorm >= 0, prefix+"clip_norm", o.ClipNorm, "0 or more")
 }
+
+// fewer is a pack of the views, and of as many labelled training studies, as a classifier may see.
+func (c Config) fewer(pack *data.Pack) (*data.Pack, error) {
+	if c.Views != viewsAll {
+		pack = pack.OfTwoViews(c.Views == viewsOneOfTwo)
+	}
+	if c.Labels == 0 {
+		return pack, nil
+	}
+	return pack.Fewer(c.Labels, c.Seed)
+}
+
+// The values of Config.Views.
+const (
+	viewsAll      = "all"
+	viewsTwo      = "two"
+	viewsOneOfTwo = "one_of_two"
+)
 
 // Visible is how many of n patches a mask leaves: n*(1-ratio), rounded by recipe "paper", cut off by recipe "code".
 func (c Config) Visible(n int) int {

@@ -8,6 +8,8 @@ import (
 	"math"
 	"os"
 	"time"
+
+	"github.com/mvmae/mvmae/model/metrics"
 )
 
 // ErrInterrupted says that a run stopped because its context ended. A checkpoint is left to resume from.
@@ -33,8 +35,9 @@ func (e *DivergedError) Hint() string {
 
 // Status is what a step reports: see Pretrain and Finetune.
 type Status struct {
-	Steps      int // of the whole run
-	BatchViews int // places of a batch
+	Steps      int     // of the whole run
+	BatchViews int     // places of a batch
+	Best       float64 // score so far, -Inf for none
 	StepMetrics
 }
 
@@ -52,6 +55,8 @@ type StepMetrics struct {
 	ImagesPerSec   float64 `json:"images_per_sec"` // view images, empty places not counted
 	// Score is the macro AUROC on validation, at the end of an epoch of a classifier.
 	Score *float64 `json:"validation_macro_auroc,omitempty"`
+	// LabelScores are those of each label, in the order of model.Labels.
+	LabelScores []metrics.Value `json:"validation_auroc,omitempty"`
 }
 
 // Metrics reads the run's metrics and when they were last added to, also while the run is in training: a line that is half

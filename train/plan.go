@@ -107,7 +107,11 @@ func (l *loop) watchMemory() (done func()) {
 // stay, the rest is in proportion to V.
 func (l *loop) tooLarge(free int64, cause error) *MemoryError {
 	e := &MemoryError{Plan: l.plan, Free: free, key: "batch_views", preset: l.spec.Preset, cause: cause}
-	if l.run.Info.Kind != "pretrain" {
+	switch l.run.Info.Kind {
+	case "pretrain":
+	case "probe":
+		e.key = "probe.batch_views"
+	default:
 		e.key = "finetune.batch_views"
 	}
 	views := l.loader.views

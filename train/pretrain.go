@@ -126,4 +126,6 @@ func (p *pretraining) loss(o graphOps, b graphBatch, own []node) losses {
 }
 
 // score is none: the last parameters are the run's result.
-func (p *pretraining) score(context.Context) (float64, error) { return math.NaN(), nil }
+func (p *pretraining) score(context.Context, int) (epochScore, error) {
+	return epochScore{value: math.NaN()}, nil
+}

@@ -29,7 +29,7 @@ const (
 	runFile        = "run.json"
 	metricsFile    = "metrics.jsonl"
 	tokenizerFile  = "tokenizer.json" // of a run of method mvmae-v2t, as the next two
-	TextFile       = "text.json" // a Description
+	TextFile       = "text.json"      // a Description
 	samplesFile    = "samples.md"
 	lastCheckpoint = "checkpoints/last.safetensors"
 )

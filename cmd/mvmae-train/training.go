@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,6 +19,7 @@ import (
 	"github.com/mvmae/mvmae/train"
 	"github.com/mvmae/mvmae/train/data"
 	"github.com/mvmae/mvmae/train/eval"
+	"github.com/mvmae/mvmae/train/report"
 )
 
 // recipeFlags choose a config: a recipe, then settings over it.
@@ -173,6 +176,7 @@ func pretrain(ctx context.Context, out *cli.Output, dev *train.Device, run *trai
 	})
 	err := train.Pretrain(ctx, dev, run, pack, report)
 	done()
+	leavePage(dev, run, pack, err)
 	if err != nil {
 		return err
 	}
@@ -296,10 +300,21 @@ func finetune(ctx context.Context, out *cli.Output, dev *train.Device, run *trai
 	})
 	rep, err := train.Finetune(ctx, dev, run, pack, report)
 	done()
+	leavePage(dev, run, pack, err)
 	if err != nil {
 		return err
 	}
 	return leave(out, run, rep)
+}
+
+// leavePage writes the page of a run that has ended with err, or was stopped. Without it the run is as good.
+func leavePage(dev *train.Device, run *train.Run, pack *data.Pack, err error) {
+	if err != nil && !errors.Is(err, train.ErrInterrupted) {
+		return
+	}
+	if err := report.LeavePage(dev, run, pack); err != nil {
+		slog.Warn("the run has no page", "error", err)
+	}
 }
 
 // leave says where a classifier is and what it scored.
@@ -312,13 +327,13 @@ func leave(out *cli.Output, run *train.Run, rep eval.Report) error {
 }
 
 func probe(ctx context.Context, out *cli.Output, dev *train.Device, run *train.Run, pack *data.Pack) error {
-	return showProbe(out, run, func(report func(train.ProbeStatus)) (eval.Report, error) {
+	return showProbe(out, run, pack, func(report func(train.ProbeStatus)) (eval.Report, error) {
 		return train.Probe(ctx, dev, run, pack, report)
 	})
 }
 
 // showProbe shows how far a probe is.
-func showProbe(out *cli.Output, run *train.Run, fit func(report func(train.ProbeStatus)) (eval.Report, error)) error {
+func showProbe(out *cli.Output, run *train.Run, pack *data.Pack, fit func(report func(train.ProbeStatus)) (eval.Report, error)) error {
 	var progress *cli.Progress
 	stage, done := "", 0
 	rep, err := fit(func(s train.ProbeStatus) {
@@ -338,6 +353,7 @@ func showProbe(out *cli.Output, run *train.Run, fit func(report func(train.Probe
 	if progress != nil {
 		progress.Done()
 	}
+	leavePage(nil, run, pack, err)
 	if err != nil {
 		return err
 	}

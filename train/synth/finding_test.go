@@ -43,13 +43,13 @@ func TestIncidences_PrevalencesAreTheTables(t *testing.T) {
 	count := map[string]float64{}
 	both := 0.0
 	for i := range n {
-		has := present(stream(uint64(i), streamStudy), newLatent(stream(uint64(i), streamPatient)))
-		for label, yes := range has {
+		has := present(&Plain, stream(uint64(i), streamStudy), newLatent(stream(uint64(i), streamPatient)))
+		for i, yes := range has {
 			if yes {
-				count[label]++
+				count[model.Labels[i]]++
 			}
 		}
-		if has["Edema"] && has["Cardiomegaly"] {
+		if has[model.LabelIndex("Edema")] && has[model.LabelIndex("Cardiomegaly")] {
 			both++
 		}
 	}
@@ -92,8 +92,8 @@ func TestNodule_LiesAtOneHeightInBothViews(t *testing.T) {
 		for i := range s.Views {
 			v := &s.Views[i]
 			cam := newCamera(v, size)
-			diff := integrate(build(s.anatomy, s.Findings, v.armsUp), v, size)
-			for k, x := range integrate(build(s.anatomy, nil, v.armsUp), v, size) {
+			diff := integrate(build(s.anatomy, s.Findings, v.setup.pose), v, size)
+			for k, x := range integrate(build(s.anatomy, nil, v.setup.pose), v, size) {
 				diff[k] -= x
 			}
 			col, row := centroid(diff, size)
@@ -178,8 +178,8 @@ func TestFindings_EveryKindChangesAView(t *testing.T) {
 			}
 		}
 	}
-	if len(seen) < 22 {
-		t.Errorf("%d kinds of findings in 250 studies, want all 22: %v", len(seen), seen)
+	if len(seen) < 24 {
+		t.Errorf("%d kinds of findings in 250 studies, want all 24: %v", len(seen), seen)
 	}
 	for kind, contrast := range seen {
 		if contrast < shownFrom {
@@ -191,7 +191,7 @@ func TestFindings_EveryKindChangesAView(t *testing.T) {
 func TestVessels_NoneOutsideACollapsedLung(t *testing.T) {
 	f := place(3, "Pneumothorax", "air", 1)
 	a := with(3).anatomy
-	healthy, collapsed := build(a, nil, false), build(a, []Finding{f}, false)
+	healthy, collapsed := build(a, nil, onHips), build(a, []Finding{f}, onHips)
 	if len(collapsed.tubes) >= len(healthy.tubes) {
 		t.Errorf("%d tubes with a pneumothorax, %d without: want fewer", len(collapsed.tubes), len(healthy.tubes))
 	}
