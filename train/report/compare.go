@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -96,7 +95,7 @@ func readResult(dir string) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	if _, err := os.Stat(filepath.Join(dir, model.RunMetadata)); errors.Is(err, os.ErrNotExist) { // it is written last
+	if !run.Finished() {
 		return Result{}, errNoResult
 	}
 	rep, err := optional[eval.Report](run, model.RunEvaluation)
