@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"os"
 	"reflect"
 	"slices"
 	"strings"
@@ -322,9 +321,9 @@ func (c Config) Visible(n int) int {
 func LoadConfig(recipe string, settings []string) (Config, error) {
 	c, ok := named(recipe)
 	if !ok {
-		doc, err := os.ReadFile(recipe)
+		doc, err := RecipeText(recipe)
 		if err != nil {
-			return c, hint.Wrap(fmt.Errorf("read recipe: %w", err), `a recipe is "paper", "code" or a TOML file; "mvmae-train config" prints one`)
+			return c, err
 		}
 		var from struct{ Recipe string }
 		if c = Default(); toml.Unmarshal(doc, &from) == nil {
