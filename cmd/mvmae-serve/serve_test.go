@@ -283,6 +283,12 @@ func TestClassify_FusesAsTheModelSays(t *testing.T) {
 	if len(both.Probabilities) != 14 || differ == 0 {
 		t.Errorf("%d probabilities, %d of them differ between the views", len(both.Probabilities), differ)
 	}
+	for i := range both.Views {
+		if len(both.Views[i].ChangeWithout) != 14 {
+			t.Errorf("view %d has %d changes of its study's findings", i, len(both.Views[i].ChangeWithout))
+		}
+		both.Views[i].ChangeWithout = nil // alone there is nothing to leave
+	}
 	if diff := cmp.Diff([]serve.View{a.Views[0], b.Views[0]}, both.Views); diff != "" {
 		t.Errorf("a view among others gets another answer (-alone +together)\n%s", diff)
 	}
