@@ -285,9 +285,9 @@ func (d *Durable) sweep(ctx context.Context) error {
 		return err
 	}
 	alive := map[string]bool{}
-	states := map[string]int{StateReceiving: 0, StateQueued: 0, StateRunning: 0}
-	for _, s := range []studies.State{studies.Done, studies.Refused, studies.Dead, studies.Discarded} {
-		states[string(s)] = 0
+	states := map[string]int{}
+	for _, s := range studyStates() {
+		states[s.(string)] = 0
 	}
 	for _, st := range d.store.All() {
 		if ctx.Err() != nil {
@@ -410,6 +410,11 @@ const (
 	StateQueued    = "queued"    // complete, and waiting for a worker
 	StateRunning   = "running"   // being classified
 )
+
+// studyStates are all states of a study, as strings.
+func studyStates() []any {
+	return []any{StateReceiving, StateQueued, StateRunning, string(studies.Done), string(studies.Refused), string(studies.Dead), string(studies.Discarded)}
+}
 
 // runningFor is how long a server is believed that it works on a study: it may have died.
 const runningFor = time.Minute

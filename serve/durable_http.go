@@ -223,6 +223,10 @@ func (s *Server) list(c *gin.Context) {
 		afterUID = uid
 	}
 	state := c.Query("state")
+	if state != "" && !slices.Contains(studyStates(), any(state)) {
+		s.refuse(c, badQuery("state must be one of %v", studyStates()))
+		return
+	}
 	d, page := s.opts.Durable, StudyList{Studies: []StudySummary{}}
 	for _, st := range d.store.All() {
 		at := st.LastReceived()

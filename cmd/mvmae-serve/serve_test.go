@@ -167,8 +167,14 @@ func (s *server) terminate() (int, string) {
 	return s.ProcessState.ExitCode(), s.log.String()
 }
 
-// post sends files as a form and returns status and answer.
+// post has files classified and returns status and answer.
 func post(t *testing.T, url string, paths ...string) (int, []byte) {
+	t.Helper()
+	return postTo(t, url+"/v1/studies:classify", paths...)
+}
+
+// postTo sends files as a form.
+func postTo(t *testing.T, url string, paths ...string) (int, []byte) {
 	t.Helper()
 	var body bytes.Buffer
 	form := multipart.NewWriter(&body)
@@ -184,7 +190,7 @@ func post(t *testing.T, url string, paths ...string) (int, []byte) {
 		part.Write(data)
 	}
 	form.Close()
-	response, err := http.Post(url+"/v1/studies:classify", form.FormDataContentType(), &body)
+	response, err := http.Post(url, form.FormDataContentType(), &body)
 	if err != nil {
 		t.Fatal(err)
 	}
