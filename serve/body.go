@@ -171,7 +171,7 @@ func (b *body) single() next {
 
 // multipart takes every part for a file, whatever its type: the parser knows DICOM better than the sender's labels.
 func (b *body) multipart(boundary string) next {
-	source := &between{r: b.r}
+	source := &headers{r: b.r}
 	parts := multipart.NewReader(source, boundary)
 	n := 0
 	var p *multipart.Part
@@ -203,22 +203,22 @@ func (b *body) multipart(boundary string) next {
 	}
 }
 
-// between bounds what is read between two parts, their headers, until left is -1: package mime/multipart takes 10 MB of them.
-type between struct {
+// headers bounds what is read between two parts, their headers, until left is -1: package mime/multipart takes 10 MB of them.
+type headers struct {
 	r    io.Reader
 	left int64
 }
 
-func (b *between) Read(p []byte) (int, error) {
-	if b.left >= 0 {
-		if b.left == 0 {
+func (h *headers) Read(p []byte) (int, error) {
+	if h.left >= 0 {
+		if h.left == 0 {
 			return 0, errHeaders
 		}
-		p = p[:min(int64(len(p)), b.left)]
+		p = p[:min(int64(len(p)), h.left)]
 	}
-	n, err := b.r.Read(p)
-	if b.left >= 0 {
-		b.left -= int64(n)
+	n, err := h.r.Read(p)
+	if h.left >= 0 {
+		h.left -= int64(n)
 	}
 	return n, err
 }
