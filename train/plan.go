@@ -94,6 +94,7 @@ func (l *loop) watchMemory() (done func()) {
 		if free == 0 && dev.Kind == "cpu" {
 			free = freeMemory()
 		}
+		l.resident, _ = residentMemory()
 		slog.Info("memory of a step", "planned", bytesText(plan.Total()), "activations and gradients", bytesText(plan.Temporary), "free", bytesText(free))
 		if free == 0 || plan.Total() <= free {
 			return nil
@@ -202,8 +203,11 @@ func procValue(path, name string) int64 {
 	return 0
 }
 
-// peakMemory is the most memory that this process has had resident, in bytes; 0 where the system does not say.
-func peakMemory() int64 { return procValue("/proc/self/status", "VmHWM") }
+// residentMemory is what this process has resident, now and at most so far, in bytes; 0 where the system does not say.
+func residentMemory() (now, peak int64) {
+	const status = "/proc/self/status"
+	return procValue(status, "VmRSS"), procValue(status, "VmHWM")
+}
 
 // bytesText shows a number of bytes with three digits.
 func bytesText(n int64) string {
