@@ -95,11 +95,15 @@ func (l *loop) watchMemory() (done func()) {
 			free = freeMemory()
 		}
 		l.resident, _ = residentMemory()
-		slog.Info("memory of a step", "planned", bytesText(plan.Total()), "activations and gradients", bytesText(plan.Temporary), "free", bytesText(free))
-		if free == 0 || plan.Total() <= free {
-			return nil
+		told := []any{"planned", bytesText(plan.Total()), "activations and gradients", bytesText(plan.Temporary)}
+		if free > 0 {
+			told = append(told, "free", bytesText(free))
 		}
-		return l.tooLarge(free, nil)
+		slog.Info("memory of a step", told...)
+		if free > 0 && plan.Total() > free {
+			return l.tooLarge(free, nil)
+		}
+		return nil
 	}
 	return func() { p.check = nil }
 }
