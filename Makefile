@@ -5,10 +5,6 @@ PYTHON ?= python3
 VENV  := .venv-test
 PEERS := .venv-peers
 
-.PHONY: help runtime codecs peers build test lint demo generate clean check-go
-# What mvmae-codec can be built with. Not :=, so that it is asked again after "codecs" installed something.
-CODEC_TAGS = $(shell sh cmd/mvmae-codec/libraries tags)
-
 .PHONY: help runtime runtime-cuda codecs peers build test lint demo generate clean check-go
 .DEFAULT_GOAL := help
 
