@@ -14,7 +14,7 @@ type keeper struct {
 	seen   map[*int]bool // tensors that are counted, by the address of their shape
 }
 
-func (k keeper) keep(x []int) {
+func (k *keeper) keep(x []int) {
 	if !k.seen[&x[0]] {
 		k.seen[&x[0]] = true
 		k.values += int64(product(x))
@@ -48,9 +48,9 @@ type Step struct {
 	Views      int   // view images of the batch
 	FLOPs      int64 // of the matrix products, forward and backward
 	Parameters int64 // values that are trained
-	// Bytes of device memory. The state is parameters and the optimiser's two moments. A step makes the new state while
-	// the old one is still there (see docs/decisions.md, donated buffers) and gradients. Activations are
-	// what the backward pass reads.
+	// Bytes of device memory. The state is parameters and the optimiser's two moments. A step makes the new state beside the
+	// old one (docs/decisions.md, donated buffers), whose place gradients take until it is there. Activations are what the
+	// backward pass reads.
 	StateBytes, UpdateBytes, ActivationBytes int64
 }
 
@@ -73,7 +73,7 @@ func PredictStep(s Spec, numVisible, views int) (step Step, err error) {
 		step.Parameters += int64(p.Size())
 	}
 	step.StateBytes = 4 * 3 * step.Parameters
-	step.UpdateBytes = 4 * (3 + 1) * step.Parameters
+	step.UpdateBytes = step.StateBytes
 	return step, nil
 }
 

@@ -218,9 +218,6 @@ func (c Config) Validate() error {
 	_, known := named(c.Recipe)
 	check(known, "recipe", c.Recipe, "paper or code")
 	check(c.Method == "mvmae" || c.Method == "independent" || c.Method == methodV2T, "method", c.Method, "mvmae, independent or mvmae-v2t")
-	if _, err := model.Preset(c.Preset); err != nil {
-		errs = append(errs, fmt.Errorf("preset: %w", err))
-	}
 	check(c.Labels >= 0, "labels", c.Labels, "0 or more")
 	check(slices.Contains([]string{viewsAll, viewsTwo, viewsOneOfTwo}, c.Views), "views", c.Views, "all, two or one_of_two")
 	check(c.Epochs > 0 && c.Epochs <= 1e6, "epochs", c.Epochs, "more than 0, at most 1e6")
@@ -230,7 +227,13 @@ func (c Config) Validate() error {
 	check(c.Mask.Ratio > 0 && c.Mask.Ratio < 1, "mask.ratio", c.Mask.Ratio, "between 0 and 1")
 	check(c.Loss.Beta >= 0, "loss.beta", c.Loss.Beta, "0 or more")
 	c.Text.validate(check)
-	check(!c.padded() || c.BatchViews%Slots == 0, "batch_views", c.BatchViews, "a multiple of 3, the slots of a study, without clean")
+	for _, b := range []struct {
+		key   string
+		views int
+		used  bool
+	}{{"batch_views", c.BatchViews, true}, {"probe.batch_views", c.Probe.BatchViews, c.Probe.Augment}, {"finetune.batch_views", c.Finetune.BatchViews, true}} {
+		check(!c.padded() || !b.used || b.views%Slots == 0, b.key, b.views, "a multiple of 3, the slots of a study, without clean")
+	}
 	c.Optim.validate("optim.", c.Epochs, check)
 	a := c.Augment
 	check(a.CropMin > 0 && a.CropMin <= 1, "augment.crop_min", a.CropMin, "more than 0, at most 1")
@@ -240,32 +243,37 @@ func (c Config) Validate() error {
 		check(p >= 0 && p <= 1, key, p, "0 to 1")
 	}
 	check(c.Checkpoint.Minutes > 0, "checkpoint.minutes", c.Checkpoint.Minutes, "more than 0")
-	p := c.Probe
+	c.Probe.validate(check)
+	for key, err := range map[string]error{
+		"preset": second(model.Preset(c.Preset)), "probe.fusion": second(fuse.ParseRule(c.Probe.Fusion)),
+		"probe.calibration": second(fuse.ParseKind(c.Probe.Calibration)), "probe.threshold": second(metrics.ParseThresholdRule(c.Probe.Threshold)),
+	} {
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", key, err))
+		}
+	}
+	c.Finetune.validate(check)
+	return errors.Join(errs...)
+}
+
+func second[T any](_ T, err error) error { return err }
+
+func (p ProbeConfig) validate(check func(ok bool, key string, value any, want string)) {
 	check(p.Epochs >= 1 && p.Epochs == math.Trunc(p.Epochs), "probe.epochs", p.Epochs, "a whole number of 1 or more")
-	if _, err := fuse.ParseKind(p.Calibration); err != nil {
-		errs = append(errs, fmt.Errorf("probe.calibration: %w", err))
-	}
-	if _, err := metrics.ParseThresholdRule(p.Threshold); err != nil {
-		errs = append(errs, fmt.Errorf("probe.threshold: %w", err))
-	}
-	if _, err := fuse.ParseRule(p.Fusion); err != nil {
-		errs = append(errs, fmt.Errorf("probe.fusion: %w", err))
-	}
 	check(p.WarmupEpochs >= 0 && p.WarmupEpochs < p.Epochs, "probe.warmup_epochs", p.WarmupEpochs, "0 or more, less than probe.epochs")
 	check(p.BaseLR > 0, "probe.base_lr", p.BaseLR, "more than 0")
 	check(p.BatchViews >= 1 && p.BatchViews <= 1<<20, "probe.batch_views", p.BatchViews, "1 to 1048576")
-	check(!c.padded() || !p.Augment || p.BatchViews%Slots == 0, "probe.batch_views", p.BatchViews, "a multiple of 3, the slots of a study, without clean")
 	check(p.WeightDecay >= 0, "probe.weight_decay", p.WeightDecay, "0 or more")
 	check(p.Replicates >= 1, "probe.replicates", p.Replicates, "1 or more")
-	f := c.Finetune
+}
+
+func (f FinetuneConfig) validate(check func(ok bool, key string, value any, want string)) {
 	check(f.Epochs > 0, "finetune.epochs", f.Epochs, "more than 0")
 	check(f.BatchViews >= 1 && f.BatchViews <= 1<<16, "finetune.batch_views", f.BatchViews, "1 to 65536")
-	check(!c.padded() || f.BatchViews%Slots == 0, "finetune.batch_views", f.BatchViews, "a multiple of 3, the slots of a study, without clean")
 	check(f.LayerDecay > 0 && f.LayerDecay <= 1, "finetune.layer_decay", f.LayerDecay, "more than 0, at most 1")
 	check(f.DropPath >= 0 && f.DropPath < 1, "finetune.drop_path", f.DropPath, "0 to less than 1")
 	check(f.Pool == string(model.PoolCLS) || f.Pool == string(model.PoolMean), "finetune.pool", f.Pool, "cls or mean")
 	f.Optim.validate("finetune.optim.", f.Epochs, check)
-	return errors.Join(errs...)
 }
 
 func (c TextConfig) validate(check func(ok bool, key string, value any, want string)) {

@@ -60,6 +60,8 @@ type loop struct {
 	dev    *Device
 	plan   Plan // of a step's memory, once its graph is compiled
 
+	resident int64 // memory of the process before the first step
+
 	epochs float64
 	steps  int           // of the whole run
 	done   int           // steps
@@ -198,7 +200,8 @@ func (l *loop) fit(ctx context.Context, report func(Status)) error {
 			return l.interrupted()
 		}
 	}
-	slog.Debug("memory", "planned for a step", bytesText(l.plan.Total()), "peak resident of the process", bytesText(peakMemory()))
+	_, peak := residentMemory()
+	slog.Debug("memory", "planned for a step", bytesText(l.plan.Total()), "resident before the first", bytesText(l.resident), "peak", bytesText(peak))
 	return nil
 }
 

@@ -94,11 +94,16 @@ func (l *loop) watchMemory() (done func()) {
 		if free == 0 && dev.Kind == "cpu" {
 			free = freeMemory()
 		}
-		slog.Info("memory of a step", "planned", bytesText(plan.Total()), "activations and gradients", bytesText(plan.Temporary), "free", bytesText(free))
-		if free == 0 || plan.Total() <= free {
-			return nil
+		l.resident, _ = residentMemory()
+		told := []any{"planned", bytesText(plan.Total()), "activations and gradients", bytesText(plan.Temporary)}
+		if free > 0 {
+			told = append(told, "free", bytesText(free))
 		}
-		return l.tooLarge(free, nil)
+		slog.Info("memory of a step", told...)
+		if free > 0 && plan.Total() > free {
+			return l.tooLarge(free, nil)
+		}
+		return nil
 	}
 	return func() { p.check = nil }
 }
@@ -202,8 +207,11 @@ func procValue(path, name string) int64 {
 	return 0
 }
 
-// peakMemory is the most memory that this process has had resident, in bytes; 0 where the system does not say.
-func peakMemory() int64 { return procValue("/proc/self/status", "VmHWM") }
+// residentMemory is what this process has resident, now and at most so far, in bytes; 0 where the system does not say.
+func residentMemory() (now, peak int64) {
+	const status = "/proc/self/status"
+	return procValue(status, "VmRSS"), procValue(status, "VmHWM")
+}
 
 // bytesText shows a number of bytes with three digits.
 func bytesText(n int64) string {

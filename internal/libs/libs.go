@@ -74,7 +74,10 @@ func Dirs() []string {
 			exe = real
 		}
 		dir := filepath.Dir(exe)
-		dirs = append(dirs, dir, filepath.Join(dir, "runtime"), filepath.Join(dir, "..", "runtime"))
+		dirs = append(dirs, dir)
+		for _, runtime := range []string{filepath.Join(dir, "runtime"), filepath.Join(dir, "..", "runtime")} {
+			dirs = append(dirs, filepath.Join(runtime, "cuda"), runtime) // who fetched the CUDA build wants it
+		}
 	}
 	return absolute(dirs)
 }

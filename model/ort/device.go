@@ -31,7 +31,10 @@ func (e *DeviceError) Unwrap() error { return e.Err }
 // ExitCode is that of a missing device.
 func (e *DeviceError) ExitCode() int { return 4 }
 
-const cudaCure = "put the files of the Python package onnxruntime-gpu 1.31.1 (its CUDA build of ONNX Runtime) in a folder and name that folder in MVMAE_RUNTIME, or accept the CPU with --device cpu"
+const (
+	cudaCure   = `run "make runtime-cuda", which fetches ONNX Runtime's build for CUDA, or accept the CPU with --device cpu`
+	deviceCure = `its libraries are there: does "nvidia-smi" show the GPU, and free memory? --device cpu does without`
+)
 
 // identity is the smallest model: y = x, float32 [1], opset 17, as an onnx.ModelProto.
 const identity = "\x08\x08" + ":7" + "\x0a\x10\x0a\x01x\x12\x01y\x22\x08Identity" + "\x12\x01g" +
@@ -58,7 +61,7 @@ func Probe(device string) error {
 	case err != nil && device == Auto && chosen == CUDA:
 		return Probe(CPU)
 	case err != nil && chosen == CUDA:
-		return hint.Wrap(&DeviceError{CUDA, plain(err)}, "%s", cudaCure)
+		return hint.Wrap(&DeviceError{CUDA, plain(err)}, "%s", deviceCure)
 	case err != nil:
 		return fmt.Errorf("probe %s: %w", device, plain(err))
 	}
@@ -135,7 +138,7 @@ func appendCUDA(options *onnx.SessionOptions) error {
 		}
 	}
 	if err != nil {
-		return hint.Wrap(&DeviceError{CUDA, plain(err)}, "%s", cudaCure)
+		return hint.Wrap(&DeviceError{CUDA, plain(err)}, "%s", deviceCure)
 	}
 	return nil
 }

@@ -122,7 +122,7 @@ func newSession(folder string, data []byte, outputs []string, opts Options) (*on
 			opts.Device = CPU
 			return newSession(folder, data, outputs, opts)
 		}
-		return nil, "", hint.Wrap(&DeviceError{CUDA, err}, "%s", cudaCure)
+		return nil, "", hint.Wrap(&DeviceError{CUDA, err}, "%s", deviceCure)
 	}
 	return nil, "", unloadable(plain(err))
 }
