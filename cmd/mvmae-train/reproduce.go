@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/mvmae/mvmae/cmd/internal/cli"
 	"github.com/mvmae/mvmae/train"
+	"github.com/mvmae/mvmae/train/report"
 )
 
 // ReproduceCmd runs all of the paper's experiments on the phantom's four institutions.
@@ -40,18 +42,16 @@ func (c *ReproduceCmd) Run(ctx context.Context, out *cli.Output) error {
 	if err := os.MkdirAll(c.Out, 0o755); err != nil {
 		return fmt.Errorf("reproduce: %w", err)
 	}
-	r := reproduction{tools{"reproduce", out, c.Out}, budgets[c.Budget], c.Device, nil}
-	if err := r.data(ctx); err != nil {
-		return err
+	r := reproduction{tools{"reproduce", out, c.Out}, budgets[c.Budget], c.Device}
+	steps, runs := r.steps()
+	for i, s := range steps {
+		fmt.Fprintf(out.Stderr, "\n%d/%d: %s", i+1, len(steps), s.makes)
+		if err := r.do(ctx, s); err != nil {
+			return err
+		}
 	}
-	if err := r.train(ctx); err != nil {
-		return err
-	}
-	if err := r.run(ctx, "mvmae-train", append([]string{"report", "--out", r.path("report")}, r.runs...)...); err != nil {
-		return err
-	}
-	out.Printf("wrote %s\n", r.path(filepath.Join("report", "report.md")))
-	return out.Result(map[string]any{"report": r.path("report"), "runs": r.runs})
+	out.Printf("wrote %s\n", filepath.Join(r.path(comparedFolder), report.MarkdownFile))
+	return out.Result(map[string]any{"report": r.path(comparedFolder), "runs": runs})
 }
 
 // reproduction is the work in its folder.
@@ -59,67 +59,71 @@ type reproduction struct {
 	tools
 	budget budget
 	device string
-	runs   []string // of classifiers, to be compared
 }
 
-// unless runs a program if a path of the folder does not exist yet.
-func (r *reproduction) unless(ctx context.Context, name string, args ...string) error {
-	if _, err := os.Stat(r.path(name)); !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	return r.run(ctx, "mvmae-train", args...)
+// comparedFolder is where the tables and figures go.
+const comparedFolder = "report"
+
+// step is a command and the file or folder that it makes.
+type step struct {
+	makes string
+	args  []string
 }
 
-// data makes the four institutions' studies, in the layouts of the paper's datasets, and packs them together.
-func (r *reproduction) data(ctx context.Context) error {
-	var indexes []string
-	for _, layout := range []string{"mimic", "chexpert", "padchest", "nih"} {
-		root, index := r.path(layout), r.path(layout+".parquet")
-		if err := r.unless(ctx, layout, "synth", "--layout", layout, "--studies", fmt.Sprint(r.budget.studies), "--size", fmt.Sprint(r.budget.size), "--out", root); err != nil {
-			return err
-		}
-		// Its own splits hold few studies for validation: the institutions are smaller than the datasets.
-		if err := r.unless(ctx, layout+".parquet", "index", layout, "--root", root, "--split-shares", "0.6,0.15,0.25", "--out", index); err != nil {
-			return err
-		}
-		indexes = append(indexes, index)
-	}
-	return r.unless(ctx, "pack", append(append([]string{"pack"}, indexes...), "--out", r.path("pack"))...)
-}
-
-// rows are the methods of the paper's tables that are pretrained here.
-var rows = []string{"independent", "mvmae-v2t", "mvmae"}
-
-func (r *reproduction) train(ctx context.Context) error {
-	for _, method := range rows {
-		if err := r.fit(ctx, method, "pretrain", "--recipe", r.budget.pretrain, "--method", method); err != nil {
-			return err
-		}
-	}
-	for _, e := range r.experiments() {
-		args := append([]string{e.kind, "--recipe", r.budget.classify}, e.args...)
-		if e.method != "" {
-			args = append(args, "--init", r.path(e.method))
-		}
-		if err := r.fit(ctx, e.name(), args[0], args[1:]...); err != nil {
-			return err
-		}
-		r.runs = append(r.runs, r.path(e.name()))
-	}
-	return nil
-}
-
-// fit trains a run, or goes on with one that was stopped.
-func (r *reproduction) fit(ctx context.Context, name, kind string, args ...string) error {
-	dir := r.path(name)
+// do runs a step, unless an earlier reproduction did. A training run that was stopped goes on.
+func (r reproduction) do(ctx context.Context, s step) error {
+	dir := r.path(s.makes)
 	if run, err := train.OpenRun(dir); err == nil {
 		if run.Finished() {
 			return nil
 		}
 		return r.run(ctx, "mvmae-train", "resume", dir, "--device", r.device)
 	}
-	return r.run(ctx, "mvmae-train", append([]string{kind, "--data", r.path("pack"), "--out", dir, "--device", r.device}, args...)...)
+	seeds := slices.Contains(s.args, "--seeds") // such a command goes on by itself
+	if _, err := os.Stat(dir); err == nil && !seeds && s.makes != comparedFolder {
+		return nil
+	} else if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return r.run(ctx, "mvmae-train", s.args...)
 }
+
+// steps are all of the work, and the folders of the classifiers' runs.
+func (r reproduction) steps() (steps []step, runs []string) {
+	steps = r.data()
+	fit := func(name, kind string, args ...string) {
+		steps = append(steps, step{name, append([]string{kind, "--data", r.path("pack"), "--out", r.path(name), "--device", r.device}, args...)})
+	}
+	for _, method := range pretrained {
+		fit(method, "pretrain", "--recipe", r.budget.pretrain, "--method", method)
+	}
+	for _, e := range r.experiments() {
+		args := append([]string{"--recipe", r.budget.classify}, e.args...)
+		if e.method != "" {
+			args = append(args, "--init", r.path(e.method))
+		}
+		fit(e.name(), e.kind, args...)
+		runs = append(runs, r.path(e.name()))
+	}
+	return append(steps, step{comparedFolder, append([]string{"report", "--out", r.path(comparedFolder)}, runs...)}), runs
+}
+
+// data makes the four institutions' studies, in the layouts of the paper's datasets, and packs them together.
+func (r reproduction) data() (steps []step) {
+	pack := step{"pack", []string{"pack", "--out", r.path("pack")}}
+	for _, layout := range []string{"mimic", "chexpert", "padchest", "nih"} {
+		root, index := r.path(layout), r.path(layout+".parquet")
+		steps = append(steps,
+			step{layout, []string{"synth", "--layout", layout, "--studies", fmt.Sprint(r.budget.studies), "--size", fmt.Sprint(r.budget.size), "--out", root}},
+			// The datasets' own splits would hold few studies for validation: the institutions are smaller.
+			step{layout + ".parquet", []string{"index", layout, "--root", root, "--split-shares", "0.6,0.15,0.25", "--out", index}})
+		pack.args = append(pack.args, index)
+	}
+	return append(steps, pack)
+}
+
+// pretrained are the methods of the paper's tables that are pretrained here.
+var pretrained = []string{"independent", "mvmae-v2t", "mvmae"}
 
 // experiment is a classifier to train; without a method, from random weights.
 type experiment struct {
@@ -139,9 +143,9 @@ func (e experiment) name() string {
 
 // experiments are those behind every table and figure: all labels (tables 1 to 3 and 5 to 7), some labels (figures 4, 5 and 11), one view
 // against two (table 8). A probe of random weights is added: what a representation is worth that has learned nothing.
-func (r *reproduction) experiments() (all []experiment) {
+func (r reproduction) experiments() (all []experiment) {
 	all = append(all, experiment{kind: "probe", variant: "random"}, experiment{kind: "supervised"})
-	for _, method := range rows {
+	for _, method := range pretrained {
 		all = append(all, experiment{kind: "probe", method: method}, experiment{kind: "finetune", method: method})
 		for _, n := range r.budget.labels {
 			labels := []string{"--labels", fmt.Sprint(n)}
