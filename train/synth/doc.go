@@ -4,12 +4,12 @@
 // A patient is a body of simple solids in three dimensions: ellipsoids for the trunk, the lungs, the heart and what else
 // is soft, discs for vertebrae, bent tubes for ribs, vessels and wires. Findings are placed in the body: fluid that fills a
 // pleural cavity from below, air that collapses a lung, a nodule behind the heart. A view integrates attenuation along the
-// diverging rays of a real stand (Beer-Lambert), so every finding appears in the frontal and the lateral image where it
-// lies, and some in one of them only. The integrals are exact per solid: no voxels, no ray marching. Then come
-// scatter, quantum noise, a display curve and the small errors of positioning.
+// diverging rays of a real stand or a mobile tube (Beer-Lambert), so every finding appears in each view where it lies, and
+// some in one of them only. The integrals are exact per solid: no voxels, no ray marching. Then an Institution's detector and
+// display make a picture of it: collimator, point spread, scatter, quantum noise, edge enhancement, look-up table, letters.
 //
-// Generate writes studies as DICOM files with tables of labels and of the truth. NewPatient, NewStudy and RenderView are
-// its parts. All follows from (seed, patient, visit, view); the order of work changes nothing.
+// Generate writes studies in an institution's layout with tables of labels and of the truth; Sheet draws the world on a page. NewPatient,
+// NewStudy and RenderView are their parts. docs/phantom.md leads through the files. All follows from (seed, patient, visit, view); the order of work changes nothing.
 //
 // The pictures are for machines and demonstrations. They are no teaching material, and no model trained on them has seen a
 // patient.
