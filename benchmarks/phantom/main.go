@@ -1,7 +1,7 @@
 // Command phantom asks two observers how hard the phantom is: a linear probe on raw pixels and a small convolutional network. The
 // rule that they apply, and their answers, are in docs/phantom.md; the rule was written down before any method was compared.
 //
-//	go run ./benchmarks/phantom [--studies 6000] [--seed 1] [--institution dicom] [--work DIR]
+//	go run ./benchmarks/phantom [--studies 6000] [--seed 1] [--work DIR]
 //
 // It makes the phantom, indexes and packs it as a user would (the folder, and with it the phantom, is kept if it is named), and
 // prints the macro AUROC of both over the test studies with its 95 % interval over patients. Exit code 1 says that the rule is broken.
@@ -43,16 +43,15 @@ func main() {
 	studies := flag.Int("studies", 6000, "studies")
 	seed := flag.Uint64("seed", 1, "of the phantom and of the observers")
 	size := flag.Int("size", cxr.StoredSize, "pixels on a side of the images")
-	at := flag.String("institution", synth.Plain.Name, "whose patients")
 	work := flag.String("work", "", "folder to make and keep; one that exists is observed as it is")
 	flag.Parse()
-	if err := run(context.Background(), *studies, *size, *seed, *at, *work); err != nil {
+	if err := run(context.Background(), *studies, *size, *seed, *work); err != nil {
 		fmt.Fprintln(os.Stderr, "error:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, studies, size int, seed uint64, at, work string) error {
+func run(ctx context.Context, studies, size int, seed uint64, work string) error {
 	if work == "" {
 		temp, err := os.MkdirTemp("", "phantom-")
 		if err != nil {
@@ -63,7 +62,7 @@ func run(ctx context.Context, studies, size int, seed uint64, at, work string) e
 	}
 	packed := filepath.Join(work, "pack")
 	if _, err := os.Stat(packed); err != nil {
-		if err := makePack(ctx, studies, size, seed, at, work); err != nil {
+		if err := makePack(ctx, studies, size, seed, work); err != nil {
 			return err
 		}
 	}
@@ -100,15 +99,8 @@ func run(ctx context.Context, studies, size int, seed uint64, at, work string) e
 }
 
 // makePack makes a phantom and packs it, by the steps of the commands synth, index and pack.
-func makePack(ctx context.Context, studies, size int, seed uint64, at, work string) error {
-	cfg := synth.Config{At: &synth.Plain, Studies: studies, Seed: seed, Size: size, Out: filepath.Join(work, "phantom"), Compress: true}
-	if at != synth.Plain.Name {
-		i := slices.IndexFunc(synth.Institutions, func(x synth.Institution) bool { return x.Name == at })
-		if i < 0 {
-			return fmt.Errorf("no institution %q", at)
-		}
-		cfg.At = &synth.Institutions[i]
-	}
+func makePack(ctx context.Context, studies, size int, seed uint64, work string) error {
+	cfg := synth.Config{Studies: studies, Seed: seed, Size: size, Out: filepath.Join(work, "phantom"), Compress: true}
 	if _, err := synth.Generate(ctx, cfg, nil); err != nil {
 		return err
 	}

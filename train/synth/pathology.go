@@ -61,9 +61,9 @@ func (f *Finding) ribBreaks(a *anatomy) []ribBreak {
 	}
 	var out []ribBreak
 	for i := range 1 + int(3.9*f.Severity) {
-		br := ribBreak{side: f.side, rib: rib + i, angle: angle + 0.08*gauss(rng), gap: 2 + 4*f.Severity, step: 4 + 6*f.Severity}
+		br := ribBreak{side: f.side, rib: rib + i, angle: angle + 0.08*gauss(rng), gap: 0.8 + 5*f.Severity, step: 1 + 9*f.Severity}
 		if f.Kind == "healing ribs" {
-			br.gap, br.step, br.callus = 0.5, 1.5, 6.5+3.5*f.Severity
+			br.gap, br.step, br.callus = 0.5, 1, 5.8+4.5*f.Severity
 		}
 		out = append(out, br)
 	}
@@ -110,7 +110,7 @@ func (f *Finding) add(b *builder) {
 		f.addPlaques(b, rng)
 	case "displaced ribs":
 		// Blood lifts the pleura off the broken ribs.
-		b.soft = append(b.soft, ellipsoid(f.at(), mix(7, 14, s)*k, 24*k, mix(18, 34, s)*k, aligned(f.outward(b))))
+		b.soft = append(b.soft, ellipsoid(f.at(), mix(2, 15, s)*k, mix(8, 26, s)*k, mix(8, 36, s)*k, aligned(f.outward(b))))
 	case "pacemaker", "central line", "sternal wires", "feeding tube", "endotracheal tube", "chest tube":
 		f.addDevice(b)
 	}
@@ -167,15 +167,15 @@ func (f *Finding) addFluid(b *builder) {
 	_, y, _ := b.cage(level)
 	inner := upright(b.at(sides[f.side].sign*lungX, y, level+flat), wide*b.scale, wide*b.scale, flat*b.scale)
 	if b.pose == supine {
-		inner = b.onItsBack(f.side, &inner, flat*b.scale)
+		inner = b.onItsBack(f.side, &inner)
 	}
 	l.inner, l.rim = &inner, inner
 }
 
-// onItsBack returns the ball, of a radius (mm), in front of whose rear the lung floats when the fluid that left it inside
-// inner lies behind: the level that leaves as much of the cavity outside.
-func (b *builder) onItsBack(side int, inner *solid, radius float64) solid {
-	const step = 6 // mm; an effusion of 100 ml is some 460 of these cells
+// onItsBack returns the solid, nearly level at its rear, in which the lung floats when the fluid that left it inside inner lies
+// behind it: as much of the cavity is outside.
+func (b *builder) onItsBack(side int, inner *solid) solid {
+	const step = 5 // mm; an effusion of 100 ml is 800 of these cells
 	l := &b.lungs[side]
 	cells := 0
 	var depths []float64
@@ -199,7 +199,12 @@ func (b *builder) onItsBack(side int, inner *solid, radius float64) solid {
 	}
 	slices.Sort(depths)
 	level := depths[len(depths)-cells]
-	return upright(vec{c.x, level - radius, c.z}, radius, radius, radius)
+	// The cells of one layer have one depth: the level lies within it, at the part that is still to fill.
+	from, _ := slices.BinarySearch(depths, level)
+	to, _ := slices.BinarySearch(depths, level+step/2)
+	level += step * (0.5 - float64(cells-(len(depths)-to))/float64(to-from))
+	k := b.scale
+	return upright(vec{c.x, level - 200*k, c.z}, 800*k, 200*k, 2400*k)
 }
 
 // addAir collapses a lung towards its hilum; air takes the rest of the cavity: most at the apex and the side of one who
