@@ -3,7 +3,6 @@
 package tables
 
 import (
-	"bytes"
 	"compress/gzip"
 	"context"
 	"io"
@@ -20,7 +19,6 @@ import (
 	"github.com/mvmae/mvmae/model"
 	"github.com/mvmae/mvmae/test/peers"
 	"github.com/mvmae/mvmae/train/data"
-	"github.com/mvmae/mvmae/train/synth/worldtable/rates"
 )
 
 // shipped is the folder of the tables.
@@ -52,6 +50,26 @@ func root(t *testing.T, dataset string) string {
 	return dir
 }
 
+// index reads a dataset's whole table. The lists of ChestX-ray14's splits are not shipped.
+func index(t *testing.T, dataset string, how data.PadChestOptions) (x *data.Index, remarks data.Remarks) {
+	t.Helper()
+	opt := data.IndexOptions{Root: root(t, dataset), TablesOnly: true, Seed: 1}
+	var err error
+	switch ctx := context.Background(); dataset {
+	case "padchest":
+		x, remarks, err = data.IndexPadChest(ctx, opt, how)
+	case "chexpert":
+		x, remarks, err = data.IndexCheXpert(ctx, opt, "")
+	case "nih":
+		opt.Shares = &data.Shares{0.8, 0.1, 0.1}
+		x, remarks, err = data.IndexNIH(ctx, opt)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return x, remarks
+}
+
 func totals(patients, studies, images int) model.Counts {
 	return model.Counts{Patients: patients, Studies: studies, Images: images}
 }
@@ -76,7 +94,6 @@ func views(c data.Counts) map[string]int {
 }
 
 func TestPadChest_WholeTable(t *testing.T) {
-	dir := root(t, "padchest")
 	both := map[string]int{} // studies with No Finding and something else
 	for _, c := range []struct {
 		name string
@@ -87,10 +104,7 @@ func TestPadChest_WholeTable(t *testing.T) {
 		{"first", data.PadChestOptions{First: true}, 24403},
 		{"cleared", data.PadChestOptions{ClearNoFinding: true}, 0},
 	} {
-		x, remarks, err := data.IndexPadChest(context.Background(), data.IndexOptions{Root: dir, TablesOnly: true, Seed: 1}, c.how)
-		if err != nil {
-			t.Fatal(err)
-		}
+		x, remarks := index(t, "padchest", c.how)
 		counts := data.Count(x.Images)
 		// 67,625 patients in the table; two of them share a study and are taken for one.
 		if diff := cmp.Diff(totals(67624, 109931, 160861), counts.Total()); diff != "" {
@@ -138,10 +152,7 @@ func TestPadChest_WholeTable(t *testing.T) {
 }
 
 func TestCheXpertSmall_WholeTable(t *testing.T) {
-	x, remarks, err := data.IndexCheXpert(context.Background(), data.IndexOptions{Root: root(t, "chexpert"), TablesOnly: true}, "")
-	if err != nil {
-		t.Fatal(err)
-	}
+	x, remarks := index(t, "chexpert", data.PadChestOptions{})
 	counts := data.Count(x.Images)
 	if diff := cmp.Diff(totals(64540, 187641, 223414), counts[data.Train].Counts); diff != "" {
 		t.Errorf("train (-want +got):\n%s", diff)
@@ -162,11 +173,7 @@ func TestCheXpertSmall_WholeTable(t *testing.T) {
 }
 
 func TestNIH_WholeTable(t *testing.T) {
-	opt := data.IndexOptions{Root: root(t, "nih"), TablesOnly: true, Shares: &data.Shares{0.8, 0.1, 0.1}} // the lists are not shipped
-	x, remarks, err := data.IndexNIH(context.Background(), opt)
-	if err != nil {
-		t.Fatal(err)
-	}
+	x, remarks := index(t, "nih", data.PadChestOptions{})
 	counts := data.Count(x.Images)
 	if diff := cmp.Diff(totals(30805, 112120, 112120), counts.Total()); diff != "" {
 		t.Errorf("totals (-want +got):\n%s", diff)
@@ -191,22 +198,6 @@ func TestNIH_WithoutImages(t *testing.T) {
 	_, _, err := data.IndexNIH(context.Background(), data.IndexOptions{Root: root(t, "nih"), Shares: &data.Shares{0.8, 0.1, 0.1}})
 	if err == nil || !strings.Contains(err.Error(), "no image files") {
 		t.Errorf("error %v", err)
-	}
-}
-
-// The committed table of the phantom's worlds is what the real tables say.
-func TestWorlds_AreCountedFromTheRealTables(t *testing.T) {
-	var got bytes.Buffer
-	err := rates.Write(context.Background(), &got, rates.Tables{PadChest: root(t, "padchest"), CheXpert: root(t, "chexpert"), NIH: root(t, "nih")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	want, err := os.ReadFile("../../train/synth/worlds.csv")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), got.String()); diff != "" {
-		t.Errorf("worlds.csv (-committed +counted):\n%s", diff)
 	}
 }
 

@@ -8,8 +8,12 @@
 // some in one of them only. The integrals are exact per solid: no voxels, no ray marching. Then an Institution's detector and
 // display make a picture of it: collimator, point spread, scatter, quantum noise, edge enhancement, look-up table, letters.
 //
-// Generate writes studies in an institution's layout with tables of labels and of the truth; Sheet draws the world on a page. NewPatient,
-// NewStudy and RenderView are their parts. docs/phantom.md leads through the files. All follows from (seed, patient, visit, view); the order of work changes nothing.
+// Four institutions stand for four datasets: findings are as common there as in the dataset's table, alone and together, and
+// a report says what is there, what may be and what is not, of which an automatic labeller makes labels with its errors.
+//
+// Generate writes studies in the dataset's layout, or as DICOM files, with tables of the truth; Sheet draws the world on a page.
+// NewPatient, NewStudy, RenderView and [Study.Report] are their parts. docs/phantom.md leads through the files. All follows from
+// (seed, patient, visit, view); the order of work changes nothing.
 //
 // The pictures are for machines and demonstrations. They are no teaching material, and no model trained on them has seen a
 // patient.

@@ -61,7 +61,10 @@ func (c *Config) complete() error {
 	if c.Workers == 0 {
 		c.Workers = runtime.GOMAXPROCS(0)
 	}
+	_, known := layouts(*c)[c.At.Name]
 	switch {
+	case !known:
+		return fmt.Errorf("%w: an institution of the name %q has no layout", ErrConfig, c.At.Name)
 	case c.Studies < 1:
 		return fmt.Errorf("%w: %d studies; at least 1 is needed", ErrConfig, c.Studies)
 	case c.Size < minSize || c.Size > maxSize:
