@@ -39,7 +39,7 @@ func TestNodule_LiesWhereEveryViewSaysItLies(t *testing.T) {
 func TestMass_AddsTheSameFromEverySide(t *testing.T) {
 	const size = 256
 	s := with(2, Finding{Label: "Lung Lesion", Kind: "nodule", X: 70, Y: 15, Z: 25, Severity: 1, side: 1})
-	r := 15 * s.anatomy.scale
+	r := 16 * s.anatomy.scale
 	want := muOpacity * 4 / 3 * math.Pi * r * r * r
 	for _, projection := range Projections {
 		diff, cam := change(s, projection, size)
