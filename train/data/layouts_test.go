@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -453,4 +454,25 @@ func TestWalkImages_FollowsLinksOnce(t *testing.T) {
 	if len(got) != 1 || got[0] != (imageFile{"images/a.png", 1}) {
 		t.Errorf("files %v", got)
 	}
+}
+
+// Text from a dataset's files makes no reader panic, and what comes out is text.
+func FuzzTextOfDatasets(f *testing.F) {
+	f.Add(" FINDINGS: \n \n a\n \n IMPRESSION:\n \n b")
+	f.Add("['a', \"b's\", '']")
+	f.Add(`{"path_to_image": "train/patient00001/study1/view1_frontal.jpg", "Edema": -1.0, "Fracture": null}`)
+	f.Fuzz(func(t *testing.T, text string) {
+		var remarks Remarks
+		var img Image
+		img.setReport(mimicText(text), &remarks)
+		if !utf8.ValidString(img.Report) || len(img.Report) > 3*len(text) {
+			t.Errorf("%q became %q", text, img.Report)
+		}
+		if items, ok := parseList(text); ok && len(items) > len(text) {
+			t.Errorf("%q has the items %q", text, items)
+		}
+		if image, _, err := chexbertLine([]byte(text)); err == nil {
+			chexpertImage("x", image)
+		}
+	})
 }
