@@ -31,7 +31,7 @@ func TestGoldenCodeV2T(t *testing.T) {
 // slots are taken.
 func checkV2T(t *testing.T, c goldentest.Case, prefix string, clean bool, spare int) {
 	cfg := Code()
-	cfg.Clean, cfg.Mask.Ratio = clean, c.Config.MaskRatio
+	cfg.Clean, cfg.Mask.Ratio, cfg.Text.Weight = clean, c.Config.MaskRatio, c.Config.Gamma
 	params := c.Spec.Params(model.PartEncoder, model.PartDecoder, model.PartText)
 	store, err := newStore(params, c.Params())
 	if err != nil {
