@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,6 +18,7 @@ import (
 	"github.com/mvmae/mvmae/model"
 	"github.com/mvmae/mvmae/train"
 	"github.com/mvmae/mvmae/train/data"
+	"github.com/mvmae/mvmae/train/report"
 )
 
 // recipeFlags choose a config: a recipe, then settings over it.
@@ -71,11 +74,22 @@ func openPack(dir string, out *cli.Output) (*data.Pack, error) {
 // devicesFlag lets training steps run on several devices.
 type devicesFlag struct {
 	deviceFlag
-	Devices int `help:"Number of devices to spread each batch over." default:"1"`
+	Devices count `help:"Number of devices to spread each batch over." default:"1"`
+}
+
+// count is a number of devices.
+type count int
+
+// Validate wants one at least.
+func (n count) Validate() error {
+	if n < 1 {
+		return fmt.Errorf("expected 1 or more, not %d", n)
+	}
+	return nil
 }
 
 func (f devicesFlag) open(out *cli.Output) (*train.Device, error) {
-	return openDevices(out, f.Device, f.Devices)
+	return openDevices(out, f.Device, int(f.Devices))
 }
 
 // newRunDir is the given folder, or a new one under runs/ that tells its kind and time.
@@ -159,6 +173,16 @@ func steps(out *cli.Output, run *train.Run, dev *train.Device, note func(train.S
 	}
 }
 
+// leavePage writes the page of a run that has ended with err, or was stopped. Without it the run is as good.
+func leavePage(dev *train.Device, run *train.Run, pack *data.Pack, err error) {
+	if err != nil && !errors.Is(err, train.ErrInterrupted) {
+		return
+	}
+	if err := report.LeavePage(dev, run, pack); err != nil {
+		slog.Warn("the run has no page", "error", err)
+	}
+}
+
 // pretrain runs a run to its end.
 func pretrain(ctx context.Context, out *cli.Output, dev *train.Device, run *train.Run, pack *data.Pack) error {
 	var last train.Status
@@ -172,6 +196,7 @@ func pretrain(ctx context.Context, out *cli.Output, dev *train.Device, run *trai
 	})
 	err := train.Pretrain(ctx, dev, run, pack, report)
 	done()
+	leavePage(dev, run, pack, err)
 	if err != nil {
 		return err
 	}
@@ -225,7 +250,7 @@ func (c *ResumeCmd) Run(ctx context.Context, out *cli.Output) error {
 	case run.Info.Kind == "probe":
 		fit = probe
 	}
-	rep, err := fit(ctx, out, dev, run, pack)
+	rep, err := fit.run(ctx, out, dev, run, pack)
 	if err != nil {
 		return err
 	}
@@ -233,13 +258,19 @@ func (c *ResumeCmd) Run(ctx context.Context, out *cli.Output) error {
 }
 
 // ConfigCmd prints a recipe.
-type ConfigCmd struct{ recipeFlags }
+type ConfigCmd struct {
+	recipeFlags
+	Predict bool `help:"Print instead what a pretraining step takes: work, memory, and the time predicted on some GPUs."`
+}
 
 // Run prints the resolved recipe as TOML.
 func (c *ConfigCmd) Run(_ context.Context, out *cli.Output) error {
 	cfg, err := c.load()
 	if err != nil {
 		return err
+	}
+	if c.Predict {
+		return predict(out, cfg)
 	}
 	doc, err := toml.Marshal(cfg)
 	if err != nil {
