@@ -120,7 +120,7 @@ type ProbeConfig struct {
 // finetune is a probe with Augment as the training of a classifier: of its head only.
 func (p ProbeConfig) finetune() FinetuneConfig {
 	return FinetuneConfig{
-		Epochs: p.Epochs, BatchViews: p.BatchViews, LayerDecay: 1, Pool: string(model.PoolCLS),
+		Epochs: p.Epochs, BatchViews: p.BatchViews, LayerDecay: 1,
 		Optim: OptimConfig{AdamW: p.adamW(), BaseLR: p.BaseLR, WarmupEpochs: p.WarmupEpochs},
 	}
 }
