@@ -5,7 +5,7 @@ people's decoders.
                                           every *.dcm of NATIVE_DIR in every syntax that takes it, or in these
     peers.py decode DIR                   every *.dcm of DIR by every peer: DIR/NAME.PEER.i32, gray values as int32
     peers.py samples OUT                  the same for pydicom's own test files with pixels: OUT/NUMBER.pydicom.i32
-    peers.py time REPEATS FILE...         seconds of each peer for each file, interleaved, as JSON lines
+    peers.py time REPEATS FILE...         seconds and processor seconds of each peer for each file, interleaved, as JSON lines
     peers.py versions
 
 encode prints one JSON line a file: file, base, syntax, encoder. decode prints one a peer: file, peer, error or "". samples prints
@@ -14,6 +14,7 @@ one a file: path, name, file (NUMBER.dcm), peer, error or "".
 import contextlib
 import io
 import json
+import os
 import pathlib
 import re
 import subprocess
@@ -199,13 +200,14 @@ def times(repeats, paths):
     for i in range(int(repeats) + 1):
         for path in paths:
             for peer, how in PEERS.items():
-                start = time.perf_counter()
+                start, cpu = time.perf_counter(), sum(os.times()[:4])
                 try:
                     how(path)
                 except Exception:
                     continue
                 if i > 0:  # the first round warms up
-                    print(json.dumps({"file": path, "peer": peer, "seconds": time.perf_counter() - start}), flush=True)
+                    print(json.dumps({"file": path, "peer": peer, "seconds": time.perf_counter() - start,
+                                      "cpu": sum(os.times()[:4]) - cpu}), flush=True)
 
 
 def versions():
