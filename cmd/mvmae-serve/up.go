@@ -56,7 +56,7 @@ func (c *UpCmd) Run(ctx context.Context, out *cli.Output) error {
 		return err
 	}
 	defer ln.Close()
-	codecs := external.NewPool(external.Options{})
+	codecs := external.NewPool(external.Options{MaxSamples: c.limits().MaxPixels})
 	defer codecs.Close()
 	if c.Check {
 		engine, err := c.open(codecs)
