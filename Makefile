@@ -5,14 +5,17 @@ PYTHON ?= python3
 VENV  := .venv-test
 PEERS := .venv-peers
 
-.PHONY: help runtime codecs peers build test lint demo generate clean check-go
+.PHONY: help runtime runtime-cuda codecs peers build test lint demo generate clean check-go
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 runtime: check-go ## fetch the pinned runtime libraries into runtime/ (pip, once; offline afterwards)
 	@$(GO) run ./internal/libs/fetch --out runtime --python "$(PYTHON)"
+
+runtime-cuda: check-go ## fetch ONNX Runtime's build for CUDA into runtime/cuda/ (Linux, x86-64): see docs/gpu.md
+	@$(GO) run ./internal/libs/fetch --cuda --out runtime/cuda --python "$(PYTHON)"
 
 codecs: ## install CharLS and OpenJPEG, for JPEG-LS and JPEG 2000 (Debian, Ubuntu; as root)
 	@sh cmd/mvmae-codec/build install
@@ -50,8 +53,8 @@ clean: ## delete all that make made
 $(VENV)/ready: test/requirements.txt test/venv
 	@sh test/venv "$(PYTHON)" $(VENV)
 
-$(PEERS)/ready: test/peers/requirements.txt test/venv
-	@sh test/venv "$(PYTHON)" $(PEERS) test/peers/requirements.txt
+$(PEERS)/ready: test/peers/requirements.txt test/peers/tables.txt test/venv
+	@sh test/venv "$(PYTHON)" $(PEERS) test/peers/requirements.txt test/peers/tables.txt
 
 # "go version" inside the module also says whether this Go is new enough, or fetches one that is.
 check-go:

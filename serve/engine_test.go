@@ -27,8 +27,9 @@ import (
 // view, and what happens during a Run is the test's to say.
 type fakeModel struct {
 	during func(ctx context.Context) error
-	add    float32 // to the first logit
-	attend bool    // has the output attention
+	refuse func(images []float32, n int) error // of each Run's input
+	add    float32                             // to the first logit
+	attend bool                                // has the output attention
 
 	mu            sync.Mutex
 	running, most int
@@ -52,20 +53,33 @@ func (f *fakeModel) Run(ctx context.Context, images []float32, views []int64) (*
 			return nil, err
 		}
 	}
-	out := &ort.Output{Logits: make([][model.NumLabels]float32, 1), Embedding: [][]float32{make([]float32, 32)}}
-	for i, v := range images {
-		out.Logits[0][i%model.NumLabels] += (v - 0.5) * float32(i%5)
+	n := len(views)
+	if f.refuse != nil {
+		if err := f.refuse(images, n); err != nil {
+			return nil, err
+		}
 	}
-	out.Logits[0][0] += float32(views[0]) + f.add
-	out.Embedding[0][0] = images[0] * 100
-	if f.attend {
-		out.Attention = [][]float32{make([]float32, 16)} // the nano preset's 4x4 patches
-		for i := range out.Attention[0] {
-			out.Attention[0][i] = float32(i)
+	out := &ort.Output{Logits: make([][model.NumLabels]float32, n), Probability: make([][model.NumLabels]float32, n)}
+	for row, image := range slices.Collect(slices.Chunk(images, len(images)/n)) {
+		for i, v := range image {
+			out.Logits[row][i%model.NumLabels] += (v - 0.5) * float32(i%5)
+		}
+		out.Logits[row][0] += float32(views[row]) + f.add
+		out.Embedding = append(out.Embedding, make([]float32, 32))
+		out.Embedding[row][0] = image[0] * 100
+		if f.attend {
+			out.Attention = append(out.Attention, make([]float32, 16)) // the nano preset's 4x4 patches
+			for i := range out.Attention[row] {
+				out.Attention[row][i] = float32(i)
+			}
 		}
 	}
 	return out, nil
 }
+
+func (f *fakeModel) Device() string { return ort.CPU }
+
+func (f *fakeModel) Images(n int) ([]float32, func()) { return make([]float32, n*32*32), func() {} }
 
 func (f *fakeModel) Close() error {
 	f.mu.Lock()
@@ -197,7 +211,7 @@ func TestClassify_ResultIsWhole(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.StudyInstanceUID != "1.2.3" || r.Model != (ModelID{"fake", "7", "0123"}) {
+	if r.StudyInstanceUID != "1.2.3" || r.Model != (ModelID{Name: "fake", Version: "7", SHA256: "0123"}) {
 		t.Errorf("study %s, model %v", r.StudyInstanceUID, r.Model)
 	}
 	for i, f := range r.Findings {
@@ -210,7 +224,7 @@ func TestClassify_ResultIsWhole(t *testing.T) {
 	}
 	var got []View
 	for _, v := range r.Views {
-		v.Probabilities = nil
+		v.Probabilities, v.ChangeWithout = nil, nil // which have tests of their own
 		got = append(got, v)
 	}
 	want := []View{
@@ -439,7 +453,9 @@ func TestClassify_WorkersAreShared(t *testing.T) {
 func TestClassify_ReadsNoFurtherThanItCanParse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := fakeEngine(t, &fakeModel{}, Options{Workers: 1})
-		e.workers <- struct{}{} // somebody else's study
+		if err := e.workers.acquire(t.Context()); err != nil { // somebody else's study
+			t.Error(err)
+		}
 		list := files(t, servetest.Study("1.2", 1)...)
 		taken := 0
 		go func() {
@@ -458,7 +474,7 @@ func TestClassify_ReadsNoFurtherThanItCanParse(t *testing.T) {
 		if taken != 1 {
 			t.Errorf("%d files were taken while no worker was free, want 1", taken)
 		}
-		<-e.workers
+		e.workers.release()
 		synctest.Wait()
 		if taken != 2 {
 			t.Errorf("%d files were taken in all, want 2", taken)
@@ -489,8 +505,8 @@ func TestClassify_CancelStopsAtOnce(t *testing.T) {
 		if !errors.Is(err, gone) || f.runs > 1 {
 			t.Errorf("%s: error %v after %d runs", when, err, f.runs)
 		}
-		if len(e.workers) != 0 {
-			t.Errorf("%s: %d workers are still held", when, len(e.workers))
+		if held := e.cores - e.workers.free; held != 0 {
+			t.Errorf("%s: %d workers are still held", when, held)
 		}
 	}
 }

@@ -22,12 +22,13 @@ import (
 	"github.com/mvmae/mvmae/model"
 	"github.com/mvmae/mvmae/model/ort"
 	"github.com/mvmae/mvmae/serve"
+	"github.com/mvmae/mvmae/serve/api"
 )
 
 // ClassifyCmd answers the studies in files.
 type ClassifyCmd struct {
 	Model    string `required:"" type:"path" placeholder:"FILE" help:"Model file, as mvmae-export makes it."`
-	Device   string `default:"cpu" enum:"cpu,cuda,auto" help:"Where the model runs: cpu, cuda or auto."`
+	device   `embed:""`
 	accepted `embed:""`
 	Paths    []string `arg:"" name:"file" help:"DICOM files, and folders of them; of any number of studies."`
 }
@@ -45,13 +46,18 @@ type studiesDoc struct {
 }
 
 func (c *ClassifyCmd) Run(ctx context.Context, out *cli.Output) error {
+	if err := c.device.validate(); err != nil {
+		return cli.Exit(cli.ExitUsage, err)
+	}
 	files, err := listFiles(c.Paths)
 	if err != nil {
 		return err
 	}
 	codecs := external.NewPool(external.Options{})
 	defer codecs.Close()
-	engine, err := serve.Open(c.Model, serve.Options{Device: c.Device, Codecs: codecs, Modalities: c.Modalities})
+	options := c.device.options()
+	options.Codecs, options.Modalities = codecs, c.Modalities
+	engine, err := serve.Open(c.Model, options)
 	if err != nil {
 		return err
 	}
@@ -126,7 +132,7 @@ func listFiles(paths []string) ([]string, error) {
 			if err != nil {
 				return err
 			}
-			if path != root && serve.Skip(d.Name()) {
+			if path != root && api.Skip(d.Name()) {
 				if d.IsDir() {
 					return filepath.SkipDir
 				}

@@ -90,6 +90,23 @@ type Options struct {
 	Modalities []string
 	// Codecs decode the transfer syntaxes that package codec does not; nil refuses those by name.
 	Codecs codec.Decoders
+	// Done, where it is set, hears when a part of the reading of a file is over; the recipe is what follows Decoded.
+	Done func(Part)
+}
+
+// Part is a part of the reading of a file.
+type Part int
+
+// The parts, in their order.
+const (
+	Parsed Part = iota
+	Decoded
+)
+
+func (o Options) done(p Part) {
+	if o.Done != nil {
+		o.Done(p)
+	}
 }
 
 // FromDICOM reads a Part 10 file. Its errors are of type [*Refusal].
@@ -103,6 +120,7 @@ func (o Options) FromDICOM(data []byte) (*Image, error) {
 	if err != nil {
 		return nil, refusal(err)
 	}
+	o.done(Parsed)
 	return o.FromFile(f)
 }
 
@@ -120,6 +138,7 @@ func (o Options) FromFile(f *dicom.File) (*Image, error) {
 	if err != nil {
 		return nil, refusal(err)
 	}
+	o.done(Decoded)
 	img, err := o.Recipe.image(plane, f.Header)
 	if err != nil {
 		return nil, refusal(err)

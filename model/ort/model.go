@@ -21,6 +21,7 @@ import (
 type Options struct {
 	Device  string // CPU, CUDA or Auto; "" is CPU
 	Threads int    // threads of one Run on the CPU; 0 is 1
+	Runs    int    // Runs at a time that there are threads for; 0 is 1
 }
 
 // Model is an open model file. All methods may be called concurrently.
@@ -60,12 +61,12 @@ func Open(path string, opts Options) (*Model, error) {
 // OpenBytes makes the content of a model file ready to run. The name is for errors, and its folder is where a large model's
 // file of weights lies; data is not kept.
 func OpenBytes(name string, data []byte, opts Options) (*Model, error) {
-	library, err := initialise()
-	if err != nil {
+	if _, err := initialise(); err != nil {
 		return nil, err
 	}
 	digest := sha256.Sum256(data)
 	m := &Model{sha256: hex.EncodeToString(digest[:])}
+	var err error
 	if m.metadata, err = readMetadata(data); err != nil {
 		return nil, fmt.Errorf("model %s: %w", name, err)
 	}
@@ -80,7 +81,7 @@ func OpenBytes(name string, data []byte, opts Options) (*Model, error) {
 	if m.metadata.Attention {
 		outputs = append(outputs[:len(outputs):len(outputs)], attentionName)
 	}
-	m.session, m.device, err = newSession(library, folder, data, outputs, opts)
+	m.session, m.device, err = newSession(folder, data, outputs, opts)
 	if err != nil {
 		return nil, fmt.Errorf("model %s: %w", name, err)
 	}
@@ -92,20 +93,20 @@ func OpenBytes(name string, data []byte, opts Options) (*Model, error) {
 }
 
 // newSession makes a session on the device asked for and says which that is.
-func newSession(library, folder string, data []byte, outputs []string, opts Options) (*onnx.DynamicAdvancedSession, string, error) {
+func newSession(folder string, data []byte, outputs []string, opts Options) (*onnx.DynamicAdvancedSession, string, error) {
 	options, err := onnx.NewSessionOptions()
 	if err != nil {
 		return nil, "", err
 	}
 	defer options.Destroy()
-	device, err := appendDevice(options, opts.Device, library)
+	device, err := appendDevice(options, opts.Device)
 	if err != nil {
 		return nil, "", err
 	}
 	err = errors.Join(
 		options.SetGraphOptimizationLevel(onnx.GraphOptimizationLevelEnableAll),
 		options.SetExecutionMode(onnx.ExecutionModeSequential),
-		options.SetIntraOpNumThreads(max(opts.Threads, 1)),
+		options.SetIntraOpNumThreads(1+max(opts.Runs, 1)*(max(opts.Threads, 1)-1)), // a Run's caller works too
 		options.SetInterOpNumThreads(1),
 		options.AddSessionConfigEntry("session.model_external_initializers_file_folder_path", folder),
 	)
@@ -119,9 +120,9 @@ func newSession(library, folder string, data []byte, outputs []string, opts Opti
 	case device == CUDA && strings.Contains(err.Error(), "CUDA"): // a library that loads but finds no usable GPU
 		if opts.Device == Auto {
 			opts.Device = CPU
-			return newSession(library, folder, data, outputs, opts)
+			return newSession(folder, data, outputs, opts)
 		}
-		return nil, "", hint.Wrap(&DeviceError{CUDA, err}, "%s", cudaCure)
+		return nil, "", hint.Wrap(&DeviceError{CUDA, err}, "%s", deviceCure)
 	}
 	return nil, "", unloadable(plain(err))
 }
@@ -144,13 +145,44 @@ func plain(err error) error {
 
 const anew = "make the file anew with mvmae-export of this version"
 
-// check runs the graph once, which warms it up and shows whether its inputs and outputs are those that the metadata promise.
+// check runs the graph, which warms it up and shows whether its inputs and outputs are those that the metadata promise, and
+// whether it says what it said when it was exported.
 func (m *Model) check() error {
 	s := m.metadata.Spec
-	if _, err := m.Run(context.Background(), make([]float32, s.ImageSize*s.ImageSize), []int64{0}); err != nil {
+	if _, err := m.logits(make([]float32, s.ImageSize*s.ImageSize), 0); err != nil {
 		return hint.Wrap(fmt.Errorf("its graph is not what its metadata say: %w", err), anew)
 	}
-	return nil
+	if m.metadata.SelfTest == nil {
+		return nil
+	}
+	return m.metadata.SelfTest.Check(s, m.tolerance(), m.logits)
+}
+
+// tolerance is how far a logit may lie from that of the machine that exported the file. In float32 on a CPU the sums are done in
+// another order; CUDA multiplies in TF32, lower precisions round at other places, as much as the exporter saw them do.
+func (m *Model) tolerance() float64 {
+	exact := m.metadata.Precision == "" || m.metadata.Precision == "fp32"
+	switch check := m.metadata.Check; {
+	case exact && m.device == CPU:
+		return 1e-3
+	case check != nil:
+		return max(0.05, check.LogitDifference)
+	}
+	return 0.05
+}
+
+// logits are those of one image.
+func (m *Model) logits(image []float32, view int64) (row [model.NumLabels]float32, err error) {
+	out, err := m.Run(context.Background(), image, []int64{view})
+	if err != nil {
+		return row, err
+	}
+	return out.Logits[0], nil
+}
+
+// SelfTest is what the model says of drawn images, for its file.
+func (m *Model) SelfTest() (*model.SelfTest, error) {
+	return model.NewSelfTest(m.metadata.Spec, m.logits)
 }
 
 // Metadata returns what the file says of itself.

@@ -20,6 +20,25 @@ type Output struct {
 	Attention   [][]float32                // [n][g*g], g patches on a side; nil if the file has none: see model.EmbedAttention
 }
 
+// Row is what a model says of image i alone.
+func (o *Output) Row(i int) *Output {
+	row := &Output{Logits: o.Logits[i : i+1], Probability: o.Probability[i : i+1], Embedding: o.Embedding[i : i+1]}
+	if o.Attention != nil {
+		row.Attention = o.Attention[i : i+1]
+	}
+	return row
+}
+
+// Images returns memory for the input of n images [n*S*S], to be used again and again. On CUDA it is locked in place where the
+// system allows that, so that a Run copies from it without a detour. free it before Close.
+func (m *Model) Images(n int) (images []float32, free func()) {
+	images = make([]float32, n*m.metadata.Spec.ImageSize*m.metadata.Spec.ImageSize)
+	if m.device != CUDA {
+		return images, func() {}
+	}
+	return images, lockPages(images)
+}
+
 // Run classifies n images [n*S*S], as cxr.Input makes them, with one view code each (model.NumViews of them). It stops
 // within milliseconds when ctx ends and then returns ctx's cause.
 func (m *Model) Run(ctx context.Context, images []float32, views []int64) (*Output, error) {

@@ -12,7 +12,6 @@ import (
 	"runtime"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -127,7 +126,7 @@ func TestDecode_RefusesByCode(t *testing.T) {
 }
 
 func TestDecode_AProcessThatIsKilledCostsOneImage(t *testing.T) {
-	p := pool(t, Options{Program: codecprog.Any(t)})
+	p := pool(t, Options{Program: silent(t)})
 	request := jpegls(t)
 	p.started = func(cmd *exec.Cmd) {
 		if err := cmd.Process.Kill(); err != nil {
@@ -137,25 +136,25 @@ func TestDecode_AProcessThatIsKilledCostsOneImage(t *testing.T) {
 	if _, err := p.Decode(t.Context(), request); refused(err) != dicom.CodeDecoderFailed {
 		t.Errorf("killed: %v", err)
 	}
-	p.started = nil
+	p.started, p.opt.Program = nil, codecprog.Any(t)
 	// Decoded, or refused in words by a program without CharLS: a new process answered.
 	if _, err := p.Decode(t.Context(), request); err != nil && refused(err) != dicom.CodeUnsupportedSyntax {
 		t.Errorf("the next image: %v", err)
 	}
 }
 
-// stopped lets no process go on, so that an image takes for ever.
-func stopped(t *testing.T) func(*exec.Cmd) {
-	return func(cmd *exec.Cmd) {
-		if err := cmd.Process.Signal(syscall.SIGSTOP); err != nil {
-			t.Error(err)
-		}
+// silent is a program that never answers, so that an image takes for ever.
+func silent(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "silent")
+	if err := os.WriteFile(path, []byte("#!/bin/sh\nexec sleep 100000\n"), 0o755); err != nil {
+		t.Fatal(err)
 	}
+	return path
 }
 
 func TestDecode_TakesNoLongerThanItsTimeout(t *testing.T) {
-	p := pool(t, Options{Program: codecprog.Any(t), Timeout: 50 * time.Millisecond})
-	p.started = stopped(t)
+	p := pool(t, Options{Program: silent(t), Timeout: 50 * time.Millisecond})
 	_, err := p.Decode(t.Context(), jpegls(t))
 	if refused(err) != dicom.CodeDecoderFailed || !strings.Contains(err.Error(), "took longer than 50ms") {
 		t.Error(err)
@@ -163,18 +162,18 @@ func TestDecode_TakesNoLongerThanItsTimeout(t *testing.T) {
 }
 
 func TestDecode_EndsWithItsContext(t *testing.T) {
-	p := pool(t, Options{Program: codecprog.Any(t)})
+	p := pool(t, Options{Program: silent(t)})
 	ctx, cancel := context.WithCancel(t.Context())
-	p.started = func(cmd *exec.Cmd) { stopped(t)(cmd); cancel() }
+	p.started = func(*exec.Cmd) { cancel() }
 	if _, err := p.Decode(ctx, jpegls(t)); !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
 }
 
 func TestClose_KillsAndRefuses(t *testing.T) {
-	p := pool(t, Options{Program: codecprog.Any(t), Processes: 1})
+	p := pool(t, Options{Program: silent(t), Processes: 1})
 	reached := make(chan struct{})
-	p.started = func(cmd *exec.Cmd) { stopped(t)(cmd); close(reached) }
+	p.started = func(*exec.Cmd) { close(reached) }
 	running, waiting := make(chan error, 1), make(chan error, 1)
 	go func() { _, err := p.Decode(context.Background(), jpegls(t)); running <- err }()
 	<-reached

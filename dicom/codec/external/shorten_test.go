@@ -100,7 +100,7 @@ func TestDecode_ShortenedTooMuchIsDecodedWhole(t *testing.T) {
 
 // A shortened code stream that kills its process does not get a second one.
 func TestDecode_ShortenedThatFailsIsNotTriedAgain(t *testing.T) {
-	p := pool(t, Options{})
+	p := pool(t, Options{Program: silent(t)})
 	processes := 0
 	p.started = func(cmd *exec.Cmd) {
 		processes++
