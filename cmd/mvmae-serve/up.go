@@ -70,7 +70,7 @@ func (c *UpCmd) Run(ctx context.Context, out *cli.Output) error {
 		return cli.Exit(cli.ExitUsage, err)
 	}
 	defer telemetry.Close(ctx)
-	codecs := external.NewPool(external.Options{})
+	codecs := external.NewPool(external.Options{MaxSamples: c.limits().MaxPixels})
 	defer codecs.Close()
 	engine := c.engine(codecs)
 	engine.Observe = telemetry.Observe
