@@ -204,3 +204,33 @@ func TestAudit_KeptStudiesAreNoted(t *testing.T) {
 		t.Errorf("%+v, result %x", outcome, sha256.Sum256(o.Result))
 	}
 }
+
+// What it costs to know who asks, and to note it.
+func BenchmarkHTTP_Guards(b *testing.B) {
+	path := filepath.Join(b.TempDir(), "tokens")
+	if err := os.WriteFile(path, []byte("pacs "+tokenA), 0o600); err != nil {
+		b.Fatal(err)
+	}
+	tokens, err := OpenTokens(path)
+	if err != nil {
+		b.Fatal(err)
+	}
+	audit, err := OpenAudit(filepath.Join(b.TempDir(), "audit.jsonl"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer audit.Close()
+	for _, c := range []struct {
+		name   string
+		guards ServerOptions
+	}{{"none", ServerOptions{}}, {"tokens", ServerOptions{Tokens: tokens}}, {"tokens and audit", ServerOptions{Tokens: tokens, Audit: audit}}} {
+		b.Run(c.name, func(b *testing.B) {
+			s := readyServer(b, &fakeModel{}, c.guards)
+			for b.Loop() {
+				if w := asked(s, "GET", pathModels, tokenA); w.Code != 200 {
+					b.Fatal(w.Body)
+				}
+			}
+		})
+	}
+}
