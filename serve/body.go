@@ -11,9 +11,9 @@ import (
 	"mime/multipart"
 	"net/http"
 	"os"
-	"path"
-	"strings"
 	"time"
+
+	"github.com/mvmae/mvmae/serve/api"
 )
 
 // Limits bound what one request may cost. Every excess is answered with 413 and the limit's name.
@@ -41,18 +41,6 @@ const (
 )
 
 const typesCure = `send multipart/form-data, multipart/related; type="application/dicom", application/zip or one application/dicom`
-
-// Skip says whether a path in a folder or an archive is none of a study's objects: hidden files, what macOS adds to
-// archives, and the index of a DICOM medium (PS3.10 8.6).
-func Skip(name string) bool {
-	name = strings.ReplaceAll(name, `\`, "/")
-	for part := range strings.SplitSeq(name, "/") {
-		if part != "." && part != ".." && strings.HasPrefix(part, ".") || part == "__MACOSX" {
-			return true
-		}
-	}
-	return path.Base(name) == "DICOMDIR"
-}
 
 // uploads yields the files of a request, each as a whole.
 func uploads(w http.ResponseWriter, r *http.Request, lim Limits, timeout time.Duration) iter.Seq2[Upload, error] {
@@ -250,7 +238,7 @@ func (b *body) zip() (next, error) {
 	source.left = -1
 	entries, left := archive.File, b.lim.RequestBytes
 	return func() (part, error) {
-		for len(entries) > 0 && (entries[0].FileInfo().IsDir() || Skip(entries[0].Name)) {
+		for len(entries) > 0 && (entries[0].FileInfo().IsDir() || api.Skip(entries[0].Name)) {
 			entries = entries[1:]
 		}
 		if len(entries) == 0 {

@@ -27,7 +27,7 @@ func overlay(seen []uint8, attention [][]float32) (string, error) {
 			g := float32(seen[y*size+x])
 			heat := float32(0)
 			if most > even {
-				a := mix(attention, patchAt(y, size, rows), patchAt(x, size, columns))
+				a := interpolated(attention, patchAt(y, size, rows), patchAt(x, size, columns))
 				heat = min(max((a-even)/(most-even), 0), 1) * 0.6 // the picture stays visible below
 			}
 			other := uint8(g*(1-heat) + 0.5)
@@ -47,8 +47,8 @@ func patchAt(i, size, n int) float32 {
 	return min(max(at, 0), float32(n-1))
 }
 
-// mix interpolates linearly in both directions.
-func mix(a [][]float32, y, x float32) float32 {
+// interpolated is the value at a place between patches, linear in both directions.
+func interpolated(a [][]float32, y, x float32) float32 {
 	top, left := int(y), int(x)
 	bottom, right := min(top+1, len(a)-1), min(left+1, len(a[0])-1)
 	y, x = y-float32(top), x-float32(left)

@@ -133,7 +133,7 @@ func (s *Server) answer(c *gin.Context, result *Result, err error) {
 	case err == nil:
 		c.Set("study", HashUID(result.StudyInstanceUID))
 		if wantsAttention(c) {
-			if err := result.ShowAttention(c.Query("attention") == "png"); err != nil {
+			if err := showAttention(result, c.Query("attention") == "png"); err != nil {
 				s.opts.Logger.Error("classify", "error", err)
 				s.refuse(c, internalProblem())
 				return
