@@ -12,9 +12,9 @@ import (
 	"mime/multipart"
 	"net/http"
 	"os"
-	"path"
-	"strings"
 	"time"
+
+	"github.com/mvmae/mvmae/serve/api"
 )
 
 // Limits bound what one request may cost. Every excess is answered with 413 and the limit's name.
@@ -42,18 +42,6 @@ const (
 )
 
 const typesCure = `send multipart/form-data, multipart/related; type="application/dicom", application/zip or one application/dicom`
-
-// Skip says whether a path in a folder or an archive is none of a study's objects: hidden files, what macOS adds to
-// archives, and the index of a DICOM medium (PS3.10 8.6).
-func Skip(name string) bool {
-	name = strings.ReplaceAll(name, `\`, "/")
-	for part := range strings.SplitSeq(name, "/") {
-		if part != "." && part != ".." && strings.HasPrefix(part, ".") || part == "__MACOSX" {
-			return true
-		}
-	}
-	return path.Base(name) == "DICOMDIR"
-}
 
 // uploads yields the files of a request, each as a whole.
 func (s *Server) uploads(w http.ResponseWriter, r *http.Request) iter.Seq2[Upload, error] {
@@ -209,7 +197,7 @@ const readAhead = 256 << 10
 
 // multipart takes every part for a file, whatever its type: the parser knows DICOM better than the sender's labels.
 func (b *body) multipart(boundary string) next {
-	source := &between{r: bufio.NewReaderSize(b.r, readAhead)}
+	source := &headers{r: bufio.NewReaderSize(b.r, readAhead)}
 	parts := multipart.NewReader(source, boundary)
 	n := 0
 	var p *multipart.Part
@@ -241,22 +229,22 @@ func (b *body) multipart(boundary string) next {
 	}
 }
 
-// between bounds what is read between two parts, their headers, until left is -1: package mime/multipart takes 10 MB of them.
-type between struct {
+// headers bounds what is read between two parts, their headers, until left is -1: package mime/multipart takes 10 MB of them.
+type headers struct {
 	r    io.Reader
 	left int64
 }
 
-func (b *between) Read(p []byte) (int, error) {
-	if b.left >= 0 {
-		if b.left == 0 {
+func (h *headers) Read(p []byte) (int, error) {
+	if h.left >= 0 {
+		if h.left == 0 {
 			return 0, errHeaders
 		}
-		p = p[:min(int64(len(p)), b.left)]
+		p = p[:min(int64(len(p)), h.left)]
 	}
-	n, err := b.r.Read(p)
-	if b.left >= 0 {
-		b.left -= int64(n)
+	n, err := h.r.Read(p)
+	if h.left >= 0 {
+		h.left -= int64(n)
 	}
 	return n, err
 }
@@ -288,7 +276,7 @@ func (b *body) zip() (next, error) {
 	source.left = -1
 	entries, left := archive.File, b.lim.RequestBytes
 	return func() (part, error) {
-		for len(entries) > 0 && (entries[0].FileInfo().IsDir() || Skip(entries[0].Name)) {
+		for len(entries) > 0 && (entries[0].FileInfo().IsDir() || api.Skip(entries[0].Name)) {
 			entries = entries[1:]
 		}
 		if len(entries) == 0 {

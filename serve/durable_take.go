@@ -8,6 +8,7 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"github.com/mvmae/mvmae/dicom"
+	"github.com/mvmae/mvmae/serve/api"
 	"github.com/mvmae/mvmae/serve/studies"
 )
 
@@ -86,7 +87,7 @@ func (s *Server) stage(ctx context.Context, c *gin.Context) (*studies.Study, []R
 	case len(staged) == 0:
 		p := problem(http.StatusUnprocessableEntity, "nothing_stored", "send the DICOM objects of one study",
 			"the request holds no object that can be kept; objects rejected: %d", len(rejected))
-		p.Rejected = sortRejections(rejected)
+		p.Rejected = api.SortRejections(rejected)
 		return nil, nil, p
 	case len(uids) > 1:
 		return nil, nil, severalStudies(uids)
@@ -106,7 +107,7 @@ func (s *Server) stage(ctx context.Context, c *gin.Context) (*studies.Study, []R
 	if err == nil && st == nil {
 		err = studies.ErrGone
 	}
-	return st, sortRejections(rejected), err
+	return st, api.SortRejections(rejected), err
 }
 
 // refusalCode is the code of an object that is not taken in.

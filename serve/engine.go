@@ -18,6 +18,7 @@ import (
 	"github.com/mvmae/mvmae/model"
 	"github.com/mvmae/mvmae/model/fuse"
 	"github.com/mvmae/mvmae/model/ort"
+	"github.com/mvmae/mvmae/serve/api"
 )
 
 // Options say how an Engine works. Zero values mean the defaults.
@@ -122,7 +123,7 @@ func newEngine(r runner, meta model.Metadata, sha256 string, opts Options, warm 
 // Model says which model answers.
 func (e *Engine) Model() ModelID { return e.id }
 
-// Attends says whether the model has attention to show: see Result.ShowAttention.
+// Attends says whether the model has attention to show: where a request asks for it.
 func (e *Engine) Attends() bool { return e.metadata.Attention }
 
 // Device is the device the model runs on: ort.CPU or ort.CUDA.
@@ -232,7 +233,7 @@ func (e *Engine) ClassifyAll(ctx context.Context, uploads iter.Seq2[Upload, erro
 		}
 	}
 	results = slices.DeleteFunc(results, func(r *Result) bool { return r == nil })
-	return results, sortRejections(in.rejected), nil
+	return results, api.SortRejections(in.rejected), nil
 }
 
 // study answers one study. The order of its views, and so every number, does not depend on the order they came in.
@@ -244,7 +245,7 @@ func (e *Engine) study(ctx context.Context, views []*view) (*Result, error) {
 	if err := e.runAll(ctx, views); err != nil {
 		return nil, err
 	}
-	result := &Result{StudyInstanceUID: views[0].image.StudyInstanceUID, Rejected: sortRejections(rejected), Model: e.id,
+	result := &Result{StudyInstanceUID: views[0].image.StudyInstanceUID, Rejected: api.SortRejections(rejected), Model: e.id,
 		Flags: []string{}}
 	if !slices.ContainsFunc(views, func(v *view) bool { return v.image.View != cxr.Lateral }) {
 		result.Flags = append(result.Flags, FlagLateralOnly)

@@ -211,7 +211,7 @@ func TestClassify_ResultIsWhole(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.StudyInstanceUID != "1.2.3" || r.Model != (ModelID{"fake", "7", "0123"}) {
+	if r.StudyInstanceUID != "1.2.3" || r.Model != (ModelID{Name: "fake", Version: "7", SHA256: "0123"}) {
 		t.Errorf("study %s, model %v", r.StudyInstanceUID, r.Model)
 	}
 	for i, f := range r.Findings {

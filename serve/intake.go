@@ -18,6 +18,7 @@ import (
 
 	"github.com/mvmae/mvmae/dicom/cxr"
 	"github.com/mvmae/mvmae/model"
+	"github.com/mvmae/mvmae/serve/api"
 )
 
 // Upload is one file that should be a DICOM object.
@@ -222,17 +223,6 @@ func noUsableView(rejected []Rejection) error {
 	if len(rejected) == 0 {
 		p.Detail = "the request holds no object"
 	}
-	p.Rejected = sortRejections(rejected)
+	p.Rejected = api.SortRejections(rejected)
 	return p
-}
-
-// sortRejections makes the list the same whatever order the files came in, and never nil.
-func sortRejections(list []Rejection) []Rejection {
-	slices.SortFunc(list, func(a, b Rejection) int {
-		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Code, b.Code))
-	})
-	if list == nil {
-		list = []Rejection{}
-	}
-	return list
 }

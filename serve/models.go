@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/mvmae/mvmae/internal/hint"
+	"github.com/mvmae/mvmae/serve/api"
 )
 
 // ModelsOptions say where the models of a server are. Zero values mean the defaults.
@@ -189,7 +190,7 @@ func (m *Models) paths() ([]string, error) {
 	}
 	for _, e := range entries {
 		path := filepath.Join(m.opts.Folder, e.Name())
-		if filepath.Ext(path) == ".onnx" && !Skip(e.Name()) && path != m.opts.File {
+		if filepath.Ext(path) == ".onnx" && !api.Skip(e.Name()) && path != m.opts.File {
 			paths = append(paths, path)
 		}
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -17,6 +18,8 @@ import (
 	"github.com/mvmae/mvmae/internal/codecprog"
 	"github.com/mvmae/mvmae/internal/hint"
 	"github.com/mvmae/mvmae/serve"
+	"github.com/mvmae/mvmae/serve/api"
+	"github.com/mvmae/mvmae/serve/client"
 	"github.com/mvmae/mvmae/test/peers"
 )
 
@@ -169,5 +172,67 @@ func TestPeers_Schemathesis(t *testing.T) {
 	}
 	if code, log := terminate(); code != 0 || strings.Contains(log, "panic") {
 		t.Errorf("exit code %d\n%s", code, log)
+	}
+}
+
+// The Go client against the built program: at once, and taken in for good.
+func TestClient_ClassifiesAndKeeps(t *testing.T) {
+	url, _ := up(t, "--model", modelFile(t), "--data", t.TempDir())
+	c := &client.Client{URL: url}
+	study, err := client.Files(studyDir(t, "1.2.3"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := c.Classify(t.Context(), study)
+	if err != nil || len(want.Views) != 2 {
+		t.Fatalf("%+v, %v", want, err)
+	}
+	kept, err := c.Submit(t.Context(), append(study, client.Bytes("letter.txt", []byte("no image"))))
+	if err != nil || kept.StudyInstanceUID != "1.2.3" || len(kept.Rejected) != 1 || kept.Rejected[0].Code != "not_dicom" {
+		t.Fatalf("%+v, %v", kept, err)
+	}
+	kept, err = c.Wait(t.Context(), "1.2.3")
+	if err != nil || kept.State != "done" {
+		t.Fatalf("%+v, %v", kept, err)
+	}
+	if diff := cmp.Diff(want, kept.Result, cmpopts.IgnoreTypes(api.Timings{})); diff != "" {
+		t.Errorf("(-at once +kept)\n%s", diff)
+	}
+	for st, err := range c.Studies(t.Context(), "done") {
+		if err != nil || st.StudyInstanceUID != "1.2.3" {
+			t.Errorf("%+v, %v", st, err)
+		}
+	}
+	var p *api.Problem
+	if _, err := c.Classify(t.Context(), client.Objects{client.Bytes("letter.txt", []byte("no image"))}); !errors.As(err, &p) ||
+		p.Code != "no_usable_view" || p.Rejected[0].Name != "letter.txt" || p.Hint() == "" {
+		t.Errorf("error %v", err)
+	}
+}
+
+// The guide's Python, as it is written there.
+func TestDocs_PythonExample(t *testing.T) {
+	guide, err := os.ReadFile("../../docs/serve.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, script, found := strings.Cut(string(guide), "```python\n")
+	script, _, _ = strings.Cut(script, "```")
+	if lines := strings.Count(script, "\n"); !found || lines > 10 {
+		t.Fatalf("the guide's example has %d lines", lines)
+	}
+	python := peersPython(t, "requests")
+	url, _ := up(t, "--model", modelFile(t))
+	dir := studyDir(t, "1.2.3")
+	for i, name := range []string{"frontal.dcm", "lateral.dcm"} {
+		if err := os.Rename(filepath.Join(dir, fmt.Sprint(i)+".dcm"), filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmd := exec.CommandContext(t.Context(), python, "-c", strings.ReplaceAll(script, "http://127.0.0.1:8080", url))
+	cmd.Dir = dir
+	out, err := cmd.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "Cardiomegaly") || strings.Count(string(out), "\n") != 14 {
+		t.Errorf("%v: %s", err, out)
 	}
 }
