@@ -2,6 +2,7 @@ package serve
 
 import (
 	"archive/zip"
+	"bufio"
 	"errors"
 	"fmt"
 	"io"
@@ -43,21 +44,55 @@ const (
 const typesCure = `send multipart/form-data, multipart/related; type="application/dicom", application/zip or one application/dicom`
 
 // uploads yields the files of a request, each as a whole.
-func uploads(w http.ResponseWriter, r *http.Request, lim Limits, timeout time.Duration) iter.Seq2[Upload, error] {
+func (s *Server) uploads(w http.ResponseWriter, r *http.Request) iter.Seq2[Upload, error] {
 	return func(yield func(Upload, error) bool) {
-		for file, err := range parts(w, r, lim, timeout) {
+		for file, err := range parts(w, r, s.opts.Limits, s.opts.ReadTimeout) {
 			var data []byte
 			if err == nil {
-				data, err = io.ReadAll(file.data)
+				data, err = s.readAll(file.data)
 			}
 			if err != nil {
 				yield(Upload{}, err)
 				return
 			}
-			if !yield(Upload{Name: file.name, Data: data}, nil) {
+			if !yield(Upload{Name: file.name, Data: data, free: func() { s.again(data) }}, nil) {
 				return
 			}
 		}
+	}
+}
+
+// Memory for files is used again: a radiograph has megabytes, which the system would have to find and clear each time.
+const (
+	firstBuffer = 1 << 20
+	maxBuffer   = 32 << 20 // larger ones are not kept
+)
+
+// readAll is io.ReadAll into memory that is used again.
+func (s *Server) readAll(r io.Reader) ([]byte, error) {
+	var data []byte
+	if used, ok := s.buffers.Get().(*[]byte); ok {
+		data = (*used)[:0]
+	}
+	for {
+		if len(data) == cap(data) {
+			data = append(make([]byte, 0, max(firstBuffer, 2*cap(data))), data...)
+		}
+		n, err := r.Read(data[len(data):cap(data)])
+		data = data[:len(data)+n]
+		if err == io.EOF {
+			return data, nil
+		}
+		if err != nil {
+			s.again(data)
+			return nil, err
+		}
+	}
+}
+
+func (s *Server) again(data []byte) {
+	if cap(data) <= maxBuffer {
+		s.buffers.Put(&data)
 	}
 }
 
@@ -157,9 +192,12 @@ func (b *body) single() next {
 	}
 }
 
+// readAhead is read of a form at a time: package mime/multipart would ask the system for every 4 kB.
+const readAhead = 256 << 10
+
 // multipart takes every part for a file, whatever its type: the parser knows DICOM better than the sender's labels.
 func (b *body) multipart(boundary string) next {
-	source := &headers{r: b.r}
+	source := &headers{r: bufio.NewReaderSize(b.r, readAhead)}
 	parts := multipart.NewReader(source, boundary)
 	n := 0
 	var p *multipart.Part
