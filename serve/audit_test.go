@@ -10,7 +10,9 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -202,5 +204,46 @@ func TestAudit_KeptStudiesAreNoted(t *testing.T) {
 	if outcome.Study != HashUID(st.UID) || outcome.Version != st.Version() || outcome.State != "done" || outcome.Model != "0123" ||
 		outcome.Result != fmt.Sprintf("%x", sha256.Sum256(o.Result)) || outcome.Remote == "" {
 		t.Errorf("%+v, result %x", outcome, sha256.Sum256(o.Result))
+	}
+}
+
+// cpu is the processor time that the process has used.
+func cpu(b *testing.B) time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// What it costs to know who asks, and to note it.
+func BenchmarkHTTP_Guards(b *testing.B) {
+	path := filepath.Join(b.TempDir(), "tokens")
+	if err := os.WriteFile(path, []byte("pacs "+tokenA), 0o600); err != nil {
+		b.Fatal(err)
+	}
+	tokens, err := OpenTokens(path)
+	if err != nil {
+		b.Fatal(err)
+	}
+	audit, err := OpenAudit(filepath.Join(b.TempDir(), "audit.jsonl"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer audit.Close()
+	for _, c := range []struct {
+		name   string
+		guards ServerOptions
+	}{{"none", ServerOptions{}}, {"tokens", ServerOptions{Tokens: tokens}}, {"tokens and audit", ServerOptions{Tokens: tokens, Audit: audit}}} {
+		b.Run(c.name, func(b *testing.B) {
+			s := readyServer(b, &fakeModel{}, c.guards)
+			before := cpu(b)
+			for b.Loop() {
+				if w := asked(s, "GET", pathModels, tokenA); w.Code != 200 {
+					b.Fatal(w.Body)
+				}
+			}
+			b.ReportMetric(float64((cpu(b)-before).Microseconds())/float64(b.N), "cpu-µs/op")
+		})
 	}
 }

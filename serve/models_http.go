@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"fmt"
 	"maps"
 	"net/http"
 	"path/filepath"
@@ -62,6 +63,20 @@ func (m *Models) List() []ModelState {
 		list = append(list, state)
 	}
 	return list
+}
+
+// unserved is what to look at where files are not served, "" where all are.
+func (m *Models) unserved() string {
+	n := 0
+	for _, s := range m.List() {
+		if s.State != ModelReady {
+			n++
+		}
+	}
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf("model files that are not served: %d; %s says why", n, pathModels)
 }
 
 func (s *Server) models(c *gin.Context) {

@@ -293,6 +293,9 @@ func TestHTTP_RequestNamesItsModel(t *testing.T) {
 	if p := problemOf(t, w); p.Status != 404 || p.Code != "no_such_model" || body.taken != 0 {
 		t.Errorf("%+v, %d bytes taken", p, body.taken)
 	}
+	if w := get(s, pathReady); w.Code != 200 || !strings.Contains(w.Body.String(), "not served: 1") {
+		t.Errorf("ready: %s", w.Body)
+	}
 	list := get(s, pathModels).Body.String()
 	for _, part := range []string{`"name":"chest","version":"2"`, `"default":true`, `"state":"failed"`, `"detail":"not an ONNX file: bad"`} {
 		if !strings.Contains(list, part) {

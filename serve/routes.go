@@ -44,13 +44,13 @@ func (s *Server) routes() http.Handler {
 	s.durableRoutes(r)
 	s.dicomwebRoutes(r)
 	s.inferenceRoutes(r)
-	r.GET(pathLive, func(c *gin.Context) { s.respond(c, http.StatusOK, Health{"live"}) })
+	r.GET(pathLive, func(c *gin.Context) { s.respond(c, http.StatusOK, Health{Status: "live"}) })
 	r.GET(pathReady, func(c *gin.Context) {
 		if p := s.unready(); p != nil {
 			s.refuse(c, p)
 			return
 		}
-		s.respond(c, http.StatusOK, Health{"ready"})
+		s.respond(c, http.StatusOK, Health{Status: "ready", Detail: s.opts.Models.unserved()})
 	})
 	r.GET(pathMetrics, s.metricsHandler())
 	s.docsRoutes(r, describe(r))
@@ -60,6 +60,7 @@ func (s *Server) routes() http.Handler {
 // Health is the answer of /livez and /readyz.
 type Health struct {
 	Status string `json:"status" enum:"live,ready"`
+	Detail string `json:"detail,omitempty" doc:"What an operator should look at though the server is ready."`
 }
 
 // unready says why the server takes in no study, or returns nil.

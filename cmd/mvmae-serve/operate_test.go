@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -254,5 +256,28 @@ func TestUp_CheckNamesEveryFault(t *testing.T) {
 	}
 	if code != 1 || strings.Count(stdout, "hint: ") < 5 || !strings.HasPrefix(stderr, "error: missing: address, models, TLS, tokens, audit log, data\n") {
 		t.Errorf("exit code %d: %s%s", code, stdout, stderr)
+	}
+}
+
+// A server that is told to stop while it waits for its queue leaves as one that was told to: it promised nothing.
+func TestUp_StoppedBeforeItBegan(t *testing.T) {
+	model := modelFile(t)
+	nats, err := net.Listen("tcp", "127.0.0.1:0") // says nothing
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nats.Close()
+	cmd := exec.CommandContext(t.Context(), "mvmae-serve", "up", "--model", model, "--listen", "127.0.0.1:0", "--data", t.TempDir(), "--nats", "nats://"+nats.Addr().String())
+	var log bytes.Buffer
+	cmd.Stderr = &log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := nats.Accept(); err != nil {
+		t.Fatal(err)
+	}
+	cmd.Process.Signal(syscall.SIGTERM)
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("%v: %s", err, log.String())
 	}
 }

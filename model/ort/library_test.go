@@ -19,6 +19,10 @@ import (
 const probeEnv = "MVMAE_TEST_PROBE"
 
 func TestMain(m *testing.M) {
+	if path := os.Getenv(reopenEnv); path != "" {
+		reopen(path)
+		return
+	}
 	device := os.Getenv(probeEnv)
 	if device == "" {
 		os.Exit(m.Run())
@@ -29,6 +33,61 @@ func TestMain(m *testing.M) {
 		code = coded.ExitCode()
 	}
 	fmt.Printf("error: %v\nhint: %s\ncode: %d\n", err, hint.Of(err), code)
+}
+
+// reopenEnv makes the test program open and close a model file again and again, and say how many bytes are resident after the
+// first time and after the last.
+const reopenEnv = "MVMAE_TEST_REOPEN"
+
+func reopen(path string) {
+	const times = 9
+	for i := range times {
+		m, err := ort.Open(path, ort.Options{})
+		if err == nil {
+			err = m.Close()
+		}
+		var pages int
+		if doc, failed := os.ReadFile("/proc/self/statm"); err == nil && failed == nil {
+			_, err = fmt.Sscan(strings.Fields(string(doc))[1], &pages)
+		} else {
+			err = errors.Join(err, failed)
+		}
+		if err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		if i == 0 || i == times-1 {
+			fmt.Println(pages * os.Getpagesize())
+		}
+	}
+}
+
+// A process of its own, for memory belongs to a process. Without giving memory back it grows by twice the file's size and more:
+// what C frees stays with the C library.
+func TestClose_GivesTheMemoryBack(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "model.onnx")
+	data := marshal(t, file(t, "tiny"))
+	if err := os.WriteFile(path, data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	program, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(program)
+	cmd.Env = append(os.Environ(), reopenEnv+"="+path)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	var first, last int
+	if _, err := fmt.Sscan(string(out), &first, &last); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	t.Logf("%d bytes of file, resident %d after the first time, %d after the last", len(data), first, last)
+	if grown := last - first; grown > len(data)/4 {
+		t.Errorf("%d bytes more are resident after a file of %d bytes was opened and closed several times", grown, len(data))
+	}
 }
 
 // probe runs this test program as above, with dir alone to find libraries in.

@@ -48,13 +48,14 @@ var ErrClosed = errors.New("model is closed")
 // Open reads a model file and makes it ready to run.
 func Open(path string, opts Options) (*Model, error) {
 	// Read once: the digest and the session are of the same bytes even if the file is replaced meanwhile.
-	data, err := os.ReadFile(path)
+	data, free, err := readFile(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, hint.Wrap(fmt.Errorf("model: %w", err), `"mvmae-export %s" makes one of the newest run`, path)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("model: %w", err)
 	}
+	defer free()
 	return OpenBytes(path, data, opts)
 }
 
@@ -65,6 +66,7 @@ func OpenBytes(name string, data []byte, opts Options) (*Model, error) {
 	if err != nil {
 		return nil, err
 	}
+	defer trim()
 	digest := sha256.Sum256(data)
 	m := &Model{sha256: hex.EncodeToString(digest[:])}
 	if m.metadata, err = readMetadata(data); err != nil {
@@ -194,7 +196,7 @@ func (m *Model) SHA256() string { return m.sha256 }
 // Device is the device the model runs on: CPU or CUDA.
 func (m *Model) Device() string { return m.device }
 
-// Close waits for the Runs in progress and frees the session. Later Runs return ErrClosed.
+// Close waits for the Runs in progress and gives the session's memory back to the system. Later Runs return ErrClosed.
 func (m *Model) Close() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -203,5 +205,6 @@ func (m *Model) Close() error {
 	}
 	err := m.session.Destroy()
 	m.session = nil
+	trim()
 	return err
 }
