@@ -33,6 +33,7 @@ func describeDicomweb(doc *huma.OpenAPI, answers describer) {
 		delete(content, "application/json")
 		return responses
 	}
+	include := describeInclude(doc)
 	reading := []int{http.StatusBadRequest, http.StatusNotAcceptable, http.StatusServiceUnavailable, http.StatusNotImplemented}
 	const study, series, instance = "/studies/{study}", "/studies/{study}/series/{series}", "/studies/{study}/series/{series}/instances/{instance}"
 
@@ -54,7 +55,7 @@ func describeDicomweb(doc *huma.OpenAPI, answers describer) {
 		responses["204"] = &huma.Response{Description: "Nothing was found."}
 		add(http.MethodGet, path, id, "Search (QIDO-RS); other parameters are attributes to match by", responses,
 			countParam("limit", "Of rows."), countParam("offset", "Rows to leave out."),
-			includeParam(),
+			include,
 			param("fuzzymatching", "query", "Not supported: true is answered with a warning.", huma.TypeBoolean))
 	}
 	for path, id := range map[string]string{study: "study", series: "series", instance: "instance"} {
@@ -78,13 +79,16 @@ func countParam(name, about string) *huma.Param {
 	return &huma.Param{Name: name, In: "query", Description: about, Schema: &huma.Schema{Type: huma.TypeInteger, Minimum: &least, Maximum: &most}}
 }
 
-// includeParam names the attributes that are held. Others are taken too, and answered with nothing.
-func includeParam() *huma.Param {
+// describeInclude adds the parameter that names attributes. It lists those that are held; others are taken, and answered with nothing.
+func describeInclude(doc *huma.OpenAPI) *huma.Param {
 	names := []any{"all"}
 	for t := range fields {
 		names = append(names, tag.MustFind(t).Keyword)
 	}
 	slices.SortFunc(names, func(a, b any) int { return strings.Compare(a.(string), b.(string)) })
-	return &huma.Param{Name: "includefield", In: "query", Description: "Attributes to answer with beside those that always are: keywords, tags, or all.",
-		Schema: &huma.Schema{Type: huma.TypeArray, Items: &huma.Schema{Type: huma.TypeString, Enum: names}}}
+	doc.Components.Parameters = map[string]*huma.Param{"includefield": {
+		Name: "includefield", In: "query", Description: "Attributes to answer with beside those that always are: keywords, tags, or all.",
+		Schema: &huma.Schema{Type: huma.TypeArray, Items: &huma.Schema{Type: huma.TypeString, Enum: names}},
+	}}
+	return &huma.Param{Ref: "#/components/parameters/includefield"}
 }

@@ -8,4 +8,6 @@
 // code in the list of the rejected), containers that are damaged or past Limits. Every refusal is a *Problem with a stable
 // code. Nothing in an error's text or a log line that leaves the process for anyone but the caller names a patient or a
 // UID: study UIDs are hashed there (HashUID).
+//
+// The documents and codes that callers read are in package api; package client is such a caller.
 package serve

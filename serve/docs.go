@@ -30,7 +30,7 @@ var docsCSS string
 // docsRoutes serve the documentation as pages without a script or anything from elsewhere: of the OpenAPI document, and of the codes.
 func (s *Server) docsRoutes(r *gin.Engine, doc *huma.OpenAPI) {
 	pages := template.Must(template.New("").Funcs(template.FuncMap{
-		"operations": operations, "kind": kindOf, "ref": refOf, "code": code,
+		"operations": operations, "answer": answerOf, "param": paramOf, "kind": kindOf, "ref": refOf, "code": code,
 		"css": func() template.CSS { return template.CSS(docsCSS) }, "has": slices.Contains[[]string],
 	}).Parse(docsHTML))
 	// html/template writes the style as it is, so its digest is known.
@@ -72,13 +72,32 @@ func operations(doc *huma.OpenAPI, tag string) (list []operation) {
 	return list
 }
 
+// answerOf is an answer, or the one that it refers to.
+func answerOf(doc *huma.OpenAPI, r *huma.Response) *huma.Response {
+	if r.Ref == "" {
+		return r
+	}
+	return doc.Components.Responses[last(r.Ref)]
+}
+
+// paramOf is a parameter, or the one that it refers to.
+func paramOf(doc *huma.OpenAPI, p *huma.Param) *huma.Param {
+	if p.Ref == "" {
+		return p
+	}
+	return doc.Components.Parameters[last(p.Ref)]
+}
+
+// last is the last part of a reference.
+func last(ref string) string { return ref[strings.LastIndexByte(ref, '/')+1:] }
+
 // refOf is the name of the schema that s refers to, itself or by its items; "" if it names none.
 func refOf(s *huma.Schema) string {
 	switch {
 	case s == nil:
 		return ""
 	case s.Ref != "":
-		return s.Ref[strings.LastIndexByte(s.Ref, '/')+1:]
+		return last(s.Ref)
 	case s.Items != nil:
 		return refOf(s.Items)
 	}

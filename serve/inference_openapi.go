@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"fmt"
 	"net/http"
 	"reflect"
 
@@ -64,11 +65,9 @@ func describeInference(doc *huma.OpenAPI, answers describer) {
 		return map[string]*huma.MediaType{media: {Schema: doc.Components.Schemas.Schema(reflect.TypeOf(v), true, "")}}
 	}
 	add := func(method, path, id, summary string, ok any, okText string, problems ...int) *huma.Operation {
-		op := &huma.Operation{OperationID: id, Method: method, Path: path, Summary: summary, Responses: answers(ok, okText, problems...)}
-		for status, answer := range op.Responses {
-			if status != "200" {
-				answer.Content = content(InferenceProblem{}, "application/json")
-			}
+		op := &huma.Operation{OperationID: id, Method: method, Path: path, Summary: summary, Responses: answers(ok, okText)}
+		for _, status := range problems {
+			op.Responses[fmt.Sprint(status)] = refusal[InferenceProblem](doc, status, "application/json")
 		}
 		doc.AddOperation(op)
 		return op

@@ -64,7 +64,7 @@ func describe(r *gin.Engine) *huma.OpenAPI {
 	describeDurable(doc, answers)
 	describeDicomweb(doc, answers)
 	describeInference(doc, answers)
-	complete(doc, answers)
+	complete(doc)
 	return doc
 }
 
@@ -87,7 +87,7 @@ var chapters = []struct{ path, tag, about string }{
 
 // complete gives each operation its chapter and the answers that all have: to a caller without a token where one is asked for, to
 // one who is past its limits, and of a server that fails.
-func complete(doc *huma.OpenAPI, answers describer) {
+func complete(doc *huma.OpenAPI) {
 	doc.Components.SecuritySchemes = map[string]*huma.SecurityScheme{"token": {
 		Type: "http", Scheme: "bearer", Description: "Where the operator asks for one (--tokens). A client certificate (--client-ca) does as well.",
 	}}
@@ -111,16 +111,14 @@ func complete(doc *huma.OpenAPI, answers describer) {
 			if isProbe(path) && path != pathMetrics {
 				continue
 			}
-			for status, answer := range answers("", "", http.StatusUnauthorized, http.StatusTooManyRequests, http.StatusInternalServerError, http.StatusServiceUnavailable) {
-				if status == "200" || op.Responses[status] != nil {
-					continue
+			for _, status := range []int{http.StatusUnauthorized, http.StatusTooManyRequests, http.StatusInternalServerError, http.StatusServiceUnavailable} {
+				switch of := fmt.Sprint(status); {
+				case op.Responses[of] != nil:
+				case strings.HasPrefix(path, pathInference):
+					op.Responses[of] = refusal[InferenceProblem](doc, status, "application/json")
+				default:
+					op.Responses[of] = refusal[Problem](doc, status, "application/problem+json")
 				}
-				if strings.HasPrefix(path, pathInference) {
-					answer.Content = map[string]*huma.MediaType{"application/json": {
-						Schema: doc.Components.Schemas.Schema(reflect.TypeFor[InferenceProblem](), true, ""),
-					}}
-				}
-				op.Responses[status] = answer
 			}
 		}
 	}
@@ -138,23 +136,33 @@ func priorityParam() *huma.Param {
 type describer func(ok any, okText string, problems ...int) map[string]*huma.Response
 
 func answersOf(doc *huma.OpenAPI) describer {
-	content := func(v any, media string) map[string]*huma.MediaType {
-		return map[string]*huma.MediaType{media: {Schema: doc.Components.Schemas.Schema(reflect.TypeOf(v), true, "")}}
-	}
 	return func(ok any, okText string, problems ...int) map[string]*huma.Response {
-		m := map[string]*huma.Response{"200": {Description: okText, Content: content(ok, "application/json")}}
+		schema := doc.Components.Schemas.Schema(reflect.TypeOf(ok), true, "")
+		m := map[string]*huma.Response{"200": {Description: okText, Content: map[string]*huma.MediaType{"application/json": {Schema: schema}}}}
 		for _, status := range problems {
-			answer := &huma.Response{Description: http.StatusText(status), Content: content(Problem{}, "application/problem+json")}
-			switch status {
-			case http.StatusTooManyRequests, http.StatusServiceUnavailable, http.StatusInsufficientStorage:
-				answer.Headers = map[string]*huma.Param{"Retry-After": {
-					Description: "Seconds to wait.", Schema: &huma.Schema{Type: huma.TypeInteger},
-				}}
-			}
-			m[fmt.Sprint(status)] = answer
+			m[fmt.Sprint(status)] = refusal[Problem](doc, status, "application/problem+json")
 		}
 		return m
 	}
+}
+
+// refusal refers to the answer of a status, as a T, which all operations share.
+func refusal[T any](doc *huma.OpenAPI, status int, media string) *huma.Response {
+	name := fmt.Sprintf("%s%d", reflect.TypeFor[T]().Name(), status)
+	if doc.Components.Responses == nil {
+		doc.Components.Responses = map[string]*huma.Response{}
+	}
+	if doc.Components.Responses[name] == nil {
+		answer := &huma.Response{Description: http.StatusText(status), Content: map[string]*huma.MediaType{
+			media: {Schema: doc.Components.Schemas.Schema(reflect.TypeFor[T](), true, "")},
+		}}
+		switch status {
+		case http.StatusTooManyRequests, http.StatusServiceUnavailable, http.StatusInsufficientStorage:
+			answer.Headers = map[string]*huma.Param{"Retry-After": {Description: "Seconds to wait.", Schema: &huma.Schema{Type: huma.TypeInteger}}}
+		}
+		doc.Components.Responses[name] = answer
+	}
+	return &huma.Response{Ref: "#/components/responses/" + name}
 }
 
 // requestBody lists the ways to send a study.

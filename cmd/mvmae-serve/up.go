@@ -69,7 +69,11 @@ func (c *UpCmd) Run(ctx context.Context, out *cli.Output) error {
 	if err != nil {
 		return cli.Exit(cli.ExitUsage, err)
 	}
-	defer telemetry.Close(ctx)
+	defer func() {
+		if err := telemetry.Close(ctx); err != nil {
+			slog.Warn("OpenTelemetry", "error", err)
+		}
+	}()
 	codecs := external.NewPool(external.Options{MaxSamples: c.limits().MaxPixels})
 	defer codecs.Close()
 	engine := c.engine(codecs)

@@ -16,19 +16,21 @@ const module = "github.com/mvmae/mvmae/"
 // internal. "a" is package a alone, "a/..." also all below it. Of several rows that hold for a package the longest counts; a
 // package without a row may not exist.
 var mayImport = map[string][]string{
-	"dicom":       {},
-	"dicom/codec": {"dicom"},
-	"dicom/cxr":   {"dicom", "dicom/codec"},
-	"dicom/pacs":  {"dicom", "dicom/codec"},
-	"model":       {"dicom/cxr"}, // for recipe names
-	"train":       {"model/...", "dicom/..."},
-	"export":      {"model/..."},
-	"serve":       {"model/...", "dicom/..."},
-	"cmd":         {"train/...", "export/...", "serve/...", "model/...", "dicom/..."},
-	"internal":    {},
-	"deploy":      {},
-	"test":        {"train/...", "dicom/..."},
-	"benchmarks":  {"test/...", "train/...", "export/...", "serve/...", "model/...", "dicom/..."},
+	"dicom":        {},
+	"dicom/codec":  {"dicom"},
+	"dicom/cxr":    {"dicom", "dicom/codec"},
+	"dicom/pacs":   {"dicom", "dicom/codec"},
+	"model":        {"dicom/cxr"}, // for recipe names
+	"train":        {"model/...", "dicom/..."},
+	"export":       {"model/..."},
+	"serve":        {"serve/api", "model/...", "dicom/..."},
+	"serve/api":    {"model/fuse"},
+	"serve/client": {"serve/api"}, // and with it whoever calls a server: none of what a server is made of
+	"cmd":          {"train/...", "export/...", "serve/...", "model/...", "dicom/..."},
+	"internal":     {},
+	"deploy":       {},
+	"test":         {"train/...", "dicom/..."},
+	"benchmarks":   {"test/...", "train/...", "export/...", "serve/...", "model/...", "dicom/..."},
 }
 
 // under says whether package path p is folder or lies in it.
