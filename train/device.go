@@ -22,6 +22,8 @@ type Device struct {
 	Plugin       string // path of the PJRT plugin
 	PluginDigest string // its SHA-256: results repeat bit for bit only under the same plugin
 	Count        int    // devices over which a training step is spread
+	// MemoryBytes is what a training step may take; 0 for what the system has free. A step that is planned to take more is refused.
+	MemoryBytes int64
 }
 
 // OpenDevice opens "cpu", "cuda", or with "auto" CUDA where there are its plugin and a driver with a device, else the CPU. Asked
@@ -78,7 +80,7 @@ func openPlugin(kind string, lib libs.Library, n int) (*Device, error) {
 	if got := backend.NumDevices(); got < n {
 		return nil, hint.Wrap(fmt.Errorf("open device %s: %d devices of %d wanted", kind, got, n), "use --devices %d", got)
 	}
-	return &Device{Backend: backend, Kind: kind, Plugin: path, PluginDigest: digest, Count: n}, nil
+	return &Device{Backend: &planner{Backend: backend}, Kind: kind, Plugin: path, PluginDigest: digest, Count: n}, nil
 }
 
 // memoryFraction is the share of a GPU's memory that XLA may take, bit by bit as it needs it. Its default of 0.75 is meant for

@@ -28,6 +28,9 @@ const (
 	configFile     = "config.toml"
 	runFile        = "run.json"
 	metricsFile    = "metrics.jsonl"
+	tokenizerFile  = "tokenizer.json" // of a run of method mvmae-v2t, as the next two
+	textFile       = "text.json"
+	samplesFile    = "samples.md"
 	lastCheckpoint = "checkpoints/last.safetensors"
 )
 
@@ -171,6 +174,12 @@ func (r *Run) begin(pack *data.Pack) (end func(), err error) {
 		return nil, err
 	}
 	return func() { f.Close() }, nil
+}
+
+// Finished reports whether the folder holds a whole classifier.
+func (r *Run) Finished() bool {
+	_, err := os.Stat(r.path(model.RunMetadata))
+	return err == nil
 }
 
 func (r *Run) path(name string) string { return filepath.Join(r.Dir, filepath.FromSlash(name)) }

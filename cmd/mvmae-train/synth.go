@@ -13,18 +13,23 @@ import (
 
 // SynthCmd makes synthetic studies.
 type SynthCmd struct {
-	Layout   string `help:"How the studies are laid out: ${enum}." enum:"dicom" default:"dicom"`
+	Layout   string `help:"How the studies are laid out: ${enum}." enum:"dicom,mimic,chexpert,padchest,nih" default:"dicom"`
 	Studies  int    `help:"Number of studies." required:"" placeholder:"N"`
 	Seed     uint64 `help:"Seed of the patients." default:"1"`
-	Size     int    `help:"Pixels on a side of the images." default:"512"`
-	Compress bool   `help:"Store the images in RLE Lossless rather than natively."`
+	Size     int    `help:"Pixels on a side of the images (default: 512; 1024 for nih, as there)."`
+	Compress bool   `help:"Layout dicom: store the images in RLE Lossless rather than natively."`
+	DICOM    bool   `help:"Layout mimic: DICOM files, as MIMIC-CXR has them, rather than JPEG." name:"dicom-files"`
 	Out      string `help:"Folder to make." required:"" type:"path" placeholder:"DIR"`
 }
 
 // Run is the command.
 func (c *SynthCmd) Run(ctx context.Context, out *cli.Output) error {
+	at, err := synth.InstitutionOf(c.Layout)
+	if err != nil {
+		return cli.Exit(cli.ExitUsage, err)
+	}
 	progress := &progressOf{out: out, title: "synth (studies)"}
-	cfg := synth.Config{Studies: c.Studies, Seed: c.Seed, Size: c.Size, Compress: c.Compress, Out: c.Out}
+	cfg := synth.Config{At: at, Studies: c.Studies, Seed: c.Seed, Size: c.Size, Compress: c.Compress, DICOM: c.DICOM, Out: c.Out}
 	sum, err := synth.Generate(ctx, cfg, func(done, total int) {
 		if done == 1 {
 			progress.start(int64(total))

@@ -45,6 +45,7 @@ type Config struct {
 	Visible           int     // patches that the mask leaves
 	MaskRatio         float64 `json:"mask_ratio"`
 	Beta              float64 // weight of the alignment loss
+	Gamma             float64 // weight of the text loss, in cases with text
 	LR                float64
 	Beta1, Beta2, Eps float64
 	WeightDecay       float64 `json:"weight_decay"`
@@ -69,6 +70,11 @@ type network struct {
 	FinalEps     float64 `json:"final_norm_eps"`
 	Positions    string
 	ViewTables   string `json:"modality_tables"`
+	Vocabulary   int    `json:"vocab"` // 0 without a text decoder
+	MaxTokens    int    `json:"max_len"`
+	TextDepth    int    `json:"text_depth"`
+	TextHeads    int    `json:"text_heads"`
+	TextRatio    int    `json:"text_mlp_ratio"`
 }
 
 // Run runs f on every .safetensors case whose name begins with prefix, as a subtest of its name.
@@ -95,6 +101,9 @@ func read(t testing.TB, path string) Case {
 	if n.QKNorm && n.QKNormEps != n.BlockEps {
 		t.Fatalf("%s: qk_norm_eps %g is not block_norm_eps %g: model.Spec has one for both", path, n.QKNormEps, n.BlockEps)
 	}
+	if n.Vocabulary > 0 && n.TextRatio != 1 {
+		t.Fatalf("%s: text_mlp_ratio %d: model.DecodeText has 1", path, n.TextRatio)
+	}
 	c.Spec = n.spec()
 	if err := c.Spec.Validate(); err != nil {
 		t.Fatalf("%s: %v", path, err)
@@ -111,6 +120,9 @@ func (n network) spec() model.Spec {
 		Decoder: model.Decoder{
 			Width: n.DecoderWidth, Depth: n.DecoderDepth, Heads: n.DecoderHeads, OwnViews: strings.HasPrefix(n.ViewTables, "separate"),
 		},
+	}
+	if n.Vocabulary > 0 {
+		s.Text = model.Text{Vocabulary: n.Vocabulary, MaxTokens: n.MaxTokens, Depth: n.TextDepth, Heads: n.TextHeads}
 	}
 	if n.DecoderWidth == 0 { // the decoder is never built, but a Spec has one
 		s.Decoder = model.Decoder{Width: n.Width, Depth: 1, Heads: n.Heads}

@@ -20,8 +20,9 @@ type Report struct {
 	ByGroup       []GroupReport `json:"by_group"` // label by label, of each sex, age, composition of views and data set
 	// Calibration is what was fitted on validation; nil where the model's own was taken.
 	Calibration   *CalibrationReport `json:"calibration,omitempty"`
-	ThresholdRule string             `json:"threshold_rule,omitempty"` // of the thresholds tuned on validation
-	Against       *Against           `json:"against,omitempty"`        // a second model, where one was named
+	ThresholdRule string             `json:"threshold_rule,omitempty"`      // of the thresholds tuned on validation
+	Against       *Against           `json:"against,omitempty"`             // a second model, where one was named
+	PerLabel      *PerLabel          `json:"per_label_selection,omitempty"` // of a run that was just trained
 }
 
 // Bootstrap says how the intervals were made.

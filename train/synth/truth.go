@@ -30,22 +30,22 @@ func (s *Study) contrast(r *renderer, i int, projection Projection) float64 {
 	v := centred(s.Patient, projection)
 	cam := newCamera(&v, r.size)
 	record := func(findings []Finding) []float64 {
-		r.integrals(build(s.anatomy, findings, v.armsUp), cam)
-		expose(r.sum, r.size, &v, false)
+		r.integrals(build(s.anatomy, findings, v.setup.pose), cam)
+		r.expose(r.sum, &v, false)
 		return r.sum
 	}
 	with := slices.Clone(record(s.Findings))
 	most, photons := 0.0, photonsPerPixel(&v, r.size)
 	for i, x := range record(without) {
 		// The logarithm's deviation is that of the count, relative: 1/sqrt(photons recorded).
-		most = max(most, math.Abs(with[i]-x)*math.Sqrt(photons*math.Exp(-x)))
+		most = max(most, math.Abs(with[i]-x)*math.Sqrt(photons*exp(-x)))
 	}
 	return most
 }
 
-// shownIn returns the projections taken in which a finding is seen, given its contrast in each.
+// shownIn returns the projections taken in which a finding is seen, given its contrast in each of them.
 func (s *Study) shownIn(contrast map[Projection]float64) (shown []Projection) {
-	for _, projection := range []Projection{PA, LL} {
+	for _, projection := range Projections {
 		for _, v := range s.Views {
 			if v.Projection == projection && contrast[projection] >= shownFrom {
 				shown = append(shown, projection)
