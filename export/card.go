@@ -39,7 +39,7 @@ type Card struct {
 		MaxDifference float64 `json:"max_difference"` // of a float32 logit from the trainer's
 		Tolerance     float64 `json:"tolerance"`
 	} `json:"parity"`
-	Metadata model.Metadata `json:"metadata"` // with precision_check; without the embedding's numbers, which are in the model file
+	Metadata model.Metadata `json:"metadata"` // with precision_check; without the numbers of the embedding and the self-test, which are in the model file
 	// Evaluation is what the trainer's evaluation says of the test studies; null if it left none.
 	Evaluation json.RawMessage `json:"evaluation"`
 
@@ -59,6 +59,7 @@ func newCard(r *run, file *onnxpb.ModelProto, s *Summary) (*Card, error) {
 	if err != nil {
 		return nil, err
 	}
+	c.Metadata.SelfTest = nil
 	c.Metadata.Embedding = model.EmbeddingStats{DistanceP99: c.Metadata.Embedding.DistanceP99}
 	m := &c.Model
 	m.File, m.SHA256, m.Bytes, m.Nodes, m.Opset = filepath.Base(s.Model), s.SHA256, s.Bytes, s.Nodes, file.OpsetImport[0].Version

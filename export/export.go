@@ -102,12 +102,10 @@ func exportRun(ctx context.Context, runDir, out string, opts Options) (*Summary,
 	if summary.MaxDifference, err = r.parity.compare(ctx, m, func(n int) { opts.Progress("verify", n, len(r.parity.views)) }); err != nil {
 		return nil, err
 	}
-	if opts.Precision != FP32 {
-		if r.metadata.Check, err = r.gate(ctx, m, out, opts); err != nil {
-			return nil, err
-		}
-		summary.Check = r.metadata.Check
+	if err := r.prove(ctx, m, out, opts); err != nil {
+		return nil, err
 	}
+	summary.Check = r.metadata.Check
 	file, err := opts.Build(r.metadata, r.weights)
 	if err != nil {
 		return nil, err
@@ -128,6 +126,26 @@ func exportRun(ctx context.Context, runDir, out string, opts Options) (*Summary,
 	}
 	summary.Card = card.paths[0]
 	return summary, card.write()
+}
+
+// prove fills the metadata with what the graph of the file says and costs, beside the float32 graph that reference runs.
+func (r *run) prove(ctx context.Context, reference *ort.Model, out string, opts Options) (err error) {
+	m := reference
+	if opts.Precision != FP32 {
+		o := opts.Graph
+		o.Part, o.Attention = Full, false
+		if m, err = r.open(out, o, 1, opts); err != nil {
+			return err
+		}
+		defer m.Close()
+		if r.metadata.Check, err = r.gate(ctx, reference, m, opts); err != nil {
+			return err
+		}
+	}
+	if opts.Part == Full {
+		r.metadata.SelfTest, err = m.SelfTest()
+	}
+	return err
 }
 
 // open builds a run's graph and makes it ready to run, with so many threads to a Run.

@@ -52,6 +52,9 @@ func TestExport_WritesVerifiedFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer m.Close()
+	if want.SelfTest, err = m.SelfTest(); err != nil {
+		t.Fatal(err)
+	}
 	for name, got := range map[string]model.Metadata{"Inspect": contents.Metadata, "ort.Open": m.Metadata()} {
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("metadata of %s (-want +got):\n%s", name, diff)

@@ -68,8 +68,8 @@ func interval(i model.Interval) string {
 	return fmt.Sprintf("%+.4f [%+.4f, %+.4f]", i.Value, i.Low, i.High)
 }
 
-// gate compares a run's graph in a lower precision with the float32 graph that reference runs. Forced, it only measures.
-func (r *run) gate(ctx context.Context, reference *ort.Model, out string, opts Options) (*model.PrecisionCheck, error) {
+// gate compares a run's graph in a lower precision with its float32 graph. Forced, it only measures.
+func (r *run) gate(ctx context.Context, reference, lower *ort.Model, opts Options) (*model.PrecisionCheck, error) {
 	if opts.HeldOut == nil || len(opts.HeldOut.Studies) == 0 {
 		if opts.Force {
 			return nil, nil
@@ -77,19 +77,13 @@ func (r *run) gate(ctx context.Context, reference *ort.Model, out string, opts O
 		return nil, hint.Wrap(fmt.Errorf("precision %s has to be proven, and there are no held-out studies", opts.Precision),
 			"name the pack of the run with --data, or write it unproven with --force")
 	}
-	o := opts.Graph
-	o.Part, o.Attention = Full, false
-	m, err := r.open(out, o, 1, opts)
-	if err != nil {
-		return nil, err
-	}
-	defer m.Close()
 	h := opts.HeldOut
 	total := 2 * h.images()
 	opts.Progress("compare", 0, total)
 	var rows [2][]metrics.Row
 	var logits [2][][model.NumLabels]float32
-	for i, m := range []*ort.Model{reference, m} {
+	for i, m := range []*ort.Model{reference, lower} {
+		var err error
 		if rows[i], logits[i], err = r.score(ctx, m, h, func() { opts.Progress("compare", 1, total) }); err != nil {
 			return nil, err
 		}

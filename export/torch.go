@@ -10,6 +10,7 @@ import (
 
 	"github.com/pelletier/go-toml/v2"
 
+	"github.com/mvmae/mvmae/export/onnxpb"
 	"github.com/mvmae/mvmae/internal/hint"
 	"github.com/mvmae/mvmae/model"
 	"github.com/mvmae/mvmae/model/fuse"
@@ -54,11 +55,18 @@ func FromTorch(weights, out string, part Part) (*TorchSummary, error) {
 	if s.WeightsSHA256, err = model.FileDigest(weights); err != nil {
 		return nil, fmt.Errorf("from-torch: %w", err)
 	}
-	file, err := Graph{Part: part}.Build(torchMetadata(n, s), n.Tensors)
-	if err != nil {
-		return nil, fmt.Errorf("from-torch %s: %w", weights, err)
+	metadata := torchMetadata(n, s)
+	file, encoded, err := s.encode(metadata, n.Tensors)
+	if err == nil && part != Encoder {
+		var m *ort.Model
+		if m, err = encoded.open(out, 1); err == nil {
+			metadata.SelfTest, err = m.SelfTest()
+			err = errors.Join(err, m.Close())
+		}
+		if err == nil {
+			file, encoded, err = s.encode(metadata, n.Tensors)
+		}
 	}
-	encoded, err := Encode(file, out, 0)
 	if err != nil {
 		return nil, fmt.Errorf("from-torch %s: %w", weights, err)
 	}
@@ -69,14 +77,19 @@ func FromTorch(weights, out string, part Part) (*TorchSummary, error) {
 	return s, nil
 }
 
-// write checks that the file runs, and leaves it; an encoder with its notes.
+func (s *TorchSummary) encode(metadata model.Metadata, weights model.Tensors) (*onnxpb.ModelProto, File, error) {
+	file, err := Graph{Part: s.Part}.Build(metadata, weights)
+	if err != nil {
+		return nil, File{}, err
+	}
+	encoded, err := Encode(file, s.Model, 0)
+	return file, encoded, err
+}
+
+// write leaves the file; an encoder, which was not run yet, when it was, and with its notes.
 func (s *TorchSummary) write(f File) error {
 	if s.Part != Encoder {
-		m, err := f.open(s.Model, 1)
-		if err != nil {
-			return err
-		}
-		return errors.Join(m.Close(), f.Write(s.Model))
+		return f.Write(s.Model)
 	}
 	s.Notes = encoderNotes(s.Model)
 	notes := EncoderNotes{ImageSize: s.Spec.ImageSize, Channels: 1, Mean: []float64{0}, Std: []float64{1}, Input: "image", View: "view", Output: "embedding"}

@@ -52,9 +52,11 @@ type Metadata struct {
 	Attention        bool              `json:"attention,omitempty"` // the file has the output attention
 	Weights          *WeightsFile      `json:"weights,omitempty"`   // where they are not in the file itself
 	// Check is what the precision costs on held-out studies; nil for fp32, which is the reference.
-	Check       *PrecisionCheck `json:"precision_check,omitempty"`
-	Licence     string          `json:"licence"`
-	IntendedUse string          `json:"intended_use"`
+	Check *PrecisionCheck `json:"precision_check,omitempty"`
+	// SelfTest is nil in files of earlier versions.
+	SelfTest    *SelfTest `json:"self_test,omitempty"`
+	Licence     string    `json:"licence"`
+	IntendedUse string    `json:"intended_use"`
 }
 
 // PrecisionCheck compares a model of lower precision with its float32 original on the same held-out studies. A loss is how much
@@ -172,6 +174,11 @@ func (m Metadata) Validate() error {
 	}
 	if w := m.Weights; w != nil && (w.Name == "" || w.Name != filepath.Base(w.Name)) {
 		bad("weights: %q is not the name of a file beside the model", w.Name)
+	}
+	if m.SelfTest != nil {
+		if err := m.SelfTest.validate(); err != nil {
+			bad("self_test: %w", err)
+		}
 	}
 	for _, l := range m.UntrainedLabels {
 		if LabelIndex(l) < 0 {

@@ -153,8 +153,9 @@ func (b *batcher) first() (first time.Time) {
 			if lane != &b.lanes.stat {
 				at = at.Add(b.policy.MaxDelay)
 			}
-			if deadline, ok := j.ctx.Deadline(); ok && deadline.Add(-b.typical).Before(at) {
-				at = deadline.Add(-b.typical)
+			// A Run may take half as long again as the last one.
+			if deadline, ok := j.ctx.Deadline(); ok && deadline.Add(-b.typical*3/2).Before(at) {
+				at = deadline.Add(-b.typical * 3 / 2)
 			}
 			if first.IsZero() || at.Before(first) {
 				first = at

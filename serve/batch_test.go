@@ -17,6 +17,8 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/mvmae/mvmae/dicom"
+	"github.com/mvmae/mvmae/dicom/cxr"
 	"github.com/mvmae/mvmae/export"
 	"github.com/mvmae/mvmae/export/exporttest"
 	"github.com/mvmae/mvmae/internal/libs"
@@ -130,7 +132,7 @@ func TestBatcher_WaitsNoLongerThanItMay(t *testing.T) {
 		want     time.Duration
 	}{
 		{"the delay", 0, false, 10 * time.Second},
-		{"a deadline less the time of a run", 5 * time.Second, false, 4 * time.Second},
+		{"a deadline less the time of a run and a half", 5 * time.Second, false, 3500 * time.Millisecond},
 		{"a far deadline changes nothing", time.Hour, false, 10 * time.Second},
 		{"urgent", 0, true, 0},
 	} {
@@ -327,7 +329,7 @@ func TestBatcher_WarmUpThatFailsIsTheEnd(t *testing.T) {
 func TestClassify_BatchesChangeNoFinding(t *testing.T) {
 	path := modelFile(t, nil)
 	open := func(p Policy, o Observer) *Engine {
-		e, err := Open(path, Options{Policy: p, Observer: o})
+		e, err := Open(path, Options{Policy: p, Observe: func(ModelID, string) Observer { return o }})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -335,7 +337,7 @@ func TestClassify_BatchesChangeNoFinding(t *testing.T) {
 		return e
 	}
 	h := &heard{}
-	alone, together := open(Policy{}, nil), open(Policy{MaxBatch: 8, Preferred: []int{4, 8}, MaxDelay: 50 * time.Millisecond, Instances: 2}, h)
+	alone, together := open(Policy{}, &heard{}), open(Policy{MaxBatch: 8, Preferred: []int{4, 8}, MaxDelay: 50 * time.Millisecond, Instances: 2}, h)
 	if alone.batches != nil || together.batches == nil {
 		t.Fatal("the policies are not what this test is about")
 	}
@@ -367,6 +369,111 @@ func TestClassify_BatchesChangeNoFinding(t *testing.T) {
 	}
 	if images != 2*n || h.stages[StageRun] != 2*n || slices.Max(h.batches) > 8 {
 		t.Errorf("batches %v, %d images were run", h.batches, h.stages[StageRun])
+	}
+}
+
+// The statistics are the model file's own: made so that one picture lies where the training images did, and another does not.
+func TestClassify_FarFromTrainingByTheStatisticsOfTheFile(t *testing.T) {
+	near, far := servetest.Object{Seed: 1}.Bytes(t), servetest.Object{Seed: 3}.Bytes(t)
+	m, err := ort.Open(modelFile(t, nil), ort.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	read, err := cxr.FromDICOM(near, cxr.Mimic, dicom.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	input := make([]float32, 32*32)
+	cxr.Input(read.Stored, 32, input)
+	out, err := m.Run(t.Context(), input, []int64{int64(read.View)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := Open(modelFile(t, func(m *model.Metadata) {
+		m.Embedding = model.EmbeddingStats{Mean: out.Embedding[0], Std: slices.Repeat([]float32{1e-3}, len(out.Embedding[0])), DistanceP99: 1}
+	}), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	for _, c := range []struct {
+		object []byte
+		want   bool
+	}{{near, false}, {far, true}} {
+		r, err := e.Classify(t.Context(), Uploads(Upload{Name: "a", Data: c.object}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := slices.Contains(r.Views[0].Flags, FlagFarFromTraining); got != c.want {
+			t.Errorf("flags %v: want far_from_training %v", r.Views[0].Flags, c.want)
+		}
+	}
+}
+
+// runningModel is a model that ends its request as soon as a Run of it has begun.
+type runningModel struct {
+	*ort.Model
+	leave context.CancelFunc
+}
+
+func (m runningModel) Run(ctx context.Context, images []float32, views []int64) (*ort.Output, error) {
+	if views[0] == 0 {
+		return m.Model.Run(ctx, images, views)
+	}
+	return m.Model.Run(begun{ctx, m.leave}, images, views)
+}
+
+// begun is a context that calls f when a Run begins to watch it, which is after it has looked whether it has ended already.
+type begun struct {
+	context.Context
+	f func()
+}
+
+// AfterFunc is what context.AfterFunc calls of a context that is not of its own making.
+func (b begun) AfterFunc(f func()) (stop func() bool) {
+	b.f()
+	return context.AfterFunc(b.Context, f)
+}
+
+// Value hides that there is a context of its own making inside.
+func (b begun) Value(any) any { return nil }
+
+// The model never comes to an end with a lateral view, unless ONNX Runtime is told to stop.
+func TestClassify_RunInProgressEndsWithItsCaller(t *testing.T) {
+	libs.ForTests(t)
+	spec := exporttest.Spec(t, "nano")
+	metadata := exporttest.Metadata(spec)
+	metadata.Calibration = []byte(`{"kind":"none"}`)
+	graph, err := export.Build(metadata, exporttest.Weights(spec))
+	if err != nil {
+		t.Fatal(err)
+	}
+	exporttest.Endless(graph)
+	data, err := proto.Marshal(graph)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, policy := range map[string]Policy{"one image a Run": {}, "in batches": {MaxBatch: 4, Instances: 1}} {
+		m, err := ort.OpenBytes("endless.onnx", data, ort.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, leave := context.WithCancel(t.Context())
+		e, err := newEngine(runningModel{m, leave}, metadata, "0123", Options{Policy: policy, Workers: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := e.Classify(ctx, Uploads(files(t, servetest.Object{View: "LL"})...)); !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: error %v", name, err)
+		}
+		// The only worker, or instance, is free again.
+		if _, err := e.Classify(t.Context(), Uploads(files(t, servetest.Object{View: "PA"})...)); err != nil {
+			t.Errorf("%s: the next study: %v", name, err)
+		}
+		if err := e.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

@@ -11,9 +11,9 @@ import (
 	"mime/multipart"
 	"net/http"
 	"os"
-	"path"
-	"strings"
 	"time"
+
+	"github.com/mvmae/mvmae/serve/api"
 )
 
 // Limits bound what one request may cost. Every excess is answered with 413 and the limit's name.
@@ -41,18 +41,6 @@ const (
 )
 
 const typesCure = `send multipart/form-data, multipart/related; type="application/dicom", application/zip or one application/dicom`
-
-// Skip says whether a path in a folder or an archive is none of a study's objects: hidden files, what macOS adds to
-// archives, and the index of a DICOM medium (PS3.10 8.6).
-func Skip(name string) bool {
-	name = strings.ReplaceAll(name, `\`, "/")
-	for part := range strings.SplitSeq(name, "/") {
-		if part != "." && part != ".." && strings.HasPrefix(part, ".") || part == "__MACOSX" {
-			return true
-		}
-	}
-	return path.Base(name) == "DICOMDIR"
-}
 
 // uploads yields the files of a request, each as a whole.
 func uploads(w http.ResponseWriter, r *http.Request, lim Limits, timeout time.Duration) iter.Seq2[Upload, error] {
@@ -171,10 +159,20 @@ func (b *body) single() next {
 
 // multipart takes every part for a file, whatever its type: the parser knows DICOM better than the sender's labels.
 func (b *body) multipart(boundary string) next {
-	parts := multipart.NewReader(b.r, boundary)
+	source := &headers{r: b.r}
+	parts := multipart.NewReader(source, boundary)
 	n := 0
+	var p *multipart.Part
 	return func() (part, error) {
-		p, err := parts.NextPart()
+		if p != nil { // what nobody wanted of the part before
+			if _, err := io.Copy(io.Discard, p); err != nil {
+				return part{}, b.failed(err, "malformed_multipart", "")
+			}
+		}
+		var err error
+		source.left = maxHeaderBytes
+		p, err = parts.NextPart()
+		source.left = -1
 		if err == io.EOF {
 			if _, err := io.Copy(io.Discard, b.r); err != nil {
 				return part{}, b.failed(err, "malformed_multipart", "")
@@ -192,6 +190,28 @@ func (b *body) multipart(boundary string) next {
 		return b.part(name, name, p, "malformed_multipart"), nil
 	}
 }
+
+// headers bounds what is read between two parts, their headers, until left is -1: package mime/multipart takes 10 MB of them.
+type headers struct {
+	r    io.Reader
+	left int64
+}
+
+func (h *headers) Read(p []byte) (int, error) {
+	if h.left >= 0 {
+		if h.left == 0 {
+			return 0, errHeaders
+		}
+		p = p[:min(int64(len(p)), h.left)]
+	}
+	n, err := h.r.Read(p)
+	if h.left >= 0 {
+		h.left -= int64(n)
+	}
+	return n, err
+}
+
+var errHeaders = fmt.Errorf("more than %d bytes of headers", maxHeaderBytes)
 
 // zip needs the whole archive, whose directory is at its end: it goes to a file that is removed at once, so that nothing of
 // it stays on the disk, however the server ends.
@@ -218,7 +238,7 @@ func (b *body) zip() (next, error) {
 	source.left = -1
 	entries, left := archive.File, b.lim.RequestBytes
 	return func() (part, error) {
-		for len(entries) > 0 && (entries[0].FileInfo().IsDir() || Skip(entries[0].Name)) {
+		for len(entries) > 0 && (entries[0].FileInfo().IsDir() || api.Skip(entries[0].Name)) {
 			entries = entries[1:]
 		}
 		if len(entries) == 0 {

@@ -2,22 +2,24 @@ package serve
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
+	"github.com/suyashkumar/dicom/pkg/tag"
 
 	"github.com/mvmae/mvmae/dicom/dicomjson"
 )
 
 // describeDicomweb describes the routes of DICOMweb, as far as PS3.18 leaves anything to say.
-func describeDicomweb(doc *huma.OpenAPI, answers func(ok any, okText string, problems ...int) map[string]*huma.Response) {
+func describeDicomweb(doc *huma.OpenAPI, answers describer) {
 	param := func(name, in, about, kind string) *huma.Param {
 		return &huma.Param{Name: name, In: in, Description: about, Required: in == "path", Schema: &huma.Schema{Type: kind}}
 	}
 	add := func(method, path, id, summary string, responses map[string]*huma.Response, params ...*huma.Param) *huma.Operation {
 		for _, name := range []string{"study", "series", "instance"} {
 			if strings.Contains(path, "{"+name+"}") {
-				params = append(params, param(name, "path", "A UID.", huma.TypeString))
+				params = append(params, uidParam(name, "A UID."))
 			}
 		}
 		op := &huma.Operation{OperationID: id, Method: method, Path: pathWeb + path, Summary: summary, Parameters: params, Responses: responses}
@@ -51,8 +53,8 @@ func describeDicomweb(doc *huma.OpenAPI, answers func(ok any, okText string, pro
 		responses := inJSON(answers([]dicomjson.Dataset{}, "What was found.", reading...))
 		responses["204"] = &huma.Response{Description: "Nothing was found."}
 		add(http.MethodGet, path, id, "Search (QIDO-RS); other parameters are attributes to match by", responses,
-			param("limit", "query", "Of rows.", huma.TypeInteger), param("offset", "query", "Rows to leave out.", huma.TypeInteger),
-			param("includefield", "query", "Attributes to answer with, or all.", huma.TypeString),
+			countParam("limit", "Of rows."), countParam("offset", "Rows to leave out."),
+			includeParam(),
 			param("fuzzymatching", "query", "Not supported: true is answered with a warning.", huma.TypeBoolean))
 	}
 	for path, id := range map[string]string{study: "study", series: "series", instance: "instance"} {
@@ -62,4 +64,27 @@ func describeDicomweb(doc *huma.OpenAPI, answers func(ok any, okText string, pro
 		add(http.MethodGet, path+"/metadata", "retrieve-"+id+"-metadata", "Retrieve metadata (WADO-RS)",
 			inJSON(answers([]dicomjson.Dataset{}, "The headers, without pixels.", append(reading, http.StatusNotFound)...)))
 	}
+}
+
+// uidParam is a UID in a path.
+func uidParam(name, about string) *huma.Param {
+	most := 64
+	return &huma.Param{Name: name, In: "path", Description: about, Required: true,
+		Schema: &huma.Schema{Type: huma.TypeString, Pattern: "^[0-9.]+$", MaxLength: &most}}
+}
+
+func countParam(name, about string) *huma.Param {
+	least, most := 0.0, float64(maxCount)
+	return &huma.Param{Name: name, In: "query", Description: about, Schema: &huma.Schema{Type: huma.TypeInteger, Minimum: &least, Maximum: &most}}
+}
+
+// includeParam names the attributes that are held. Others are taken too, and answered with nothing.
+func includeParam() *huma.Param {
+	names := []any{"all"}
+	for t := range fields {
+		names = append(names, tag.MustFind(t).Keyword)
+	}
+	slices.SortFunc(names, func(a, b any) int { return strings.Compare(a.(string), b.(string)) })
+	return &huma.Param{Name: "includefield", In: "query", Description: "Attributes to answer with beside those that always are: keywords, tags, or all.",
+		Schema: &huma.Schema{Type: huma.TypeArray, Items: &huma.Schema{Type: huma.TypeString, Enum: names}}}
 }

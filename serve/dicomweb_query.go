@@ -2,6 +2,7 @@ package serve
 
 import (
 	"fmt"
+	"math"
 	"net/http"
 	"net/url"
 	"slices"
@@ -91,10 +92,10 @@ func parseQuery(values url.Values, to level) (*query, error) {
 		switch value := list[0]; name {
 		case "accept":
 		case "limit":
-			q.limit, err = strconv.Atoi(value)
+			q.limit, err = rowCount(value)
 			q.limit = min(q.limit, maxResults)
 		case "offset":
-			q.offset, err = strconv.Atoi(value)
+			q.offset, err = rowCount(value)
 		case "fuzzymatching":
 			err = q.unsupported(name, value, "Only literal matching has been performed.")
 		case "multiplevaluematching":
@@ -110,11 +111,19 @@ func parseQuery(values url.Values, to level) (*query, error) {
 			return nil, fmt.Errorf("parameter %q: %w", name, err)
 		}
 	}
-	if q.limit < 0 || q.offset < 0 {
-		return nil, fmt.Errorf("limit and offset must not be negative")
-	}
 	slices.Sort(q.warnings) // a map has no order
 	return q, nil
+}
+
+// maxCount is the largest limit and offset that is understood.
+const maxCount = math.MaxInt32
+
+func rowCount(text string) (int, error) {
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 0 || n > maxCount {
+		return 0, fmt.Errorf("it must be a number from 0 to %d", maxCount)
+	}
+	return n, nil
 }
 
 // unsupported refuses an option in the words of PS3.18 8.3.4.
@@ -131,6 +140,9 @@ func (q *query) unsupported(name, value, instead string) error {
 
 func (q *query) includes(list []string) error {
 	for name := range strings.SplitSeq(strings.Join(list, ","), ",") {
+		if name == "" {
+			continue
+		}
 		if name == "all" {
 			q.all = true
 			continue

@@ -65,6 +65,9 @@ func (s *Server) retrieve(c *gin.Context) {
 		heads = append(heads, head)
 		length += int64(len(head)) + o.Size
 	}
+	if !s.noted(c) {
+		return
+	}
 	c.Header("Content-Type", fmt.Sprintf(`%s; type="%s"; boundary=%s`, typeRelated, typeDICOM, boundary))
 	c.Header("Content-Length", fmt.Sprint(length))
 	c.Status(http.StatusOK)
@@ -118,6 +121,9 @@ func (s *Server) metadata(c *gin.Context) {
 	first, err := s.header(objects[0])
 	if err != nil {
 		s.refuseStudy(c, err)
+		return
+	}
+	if !s.noted(c) {
 		return
 	}
 	c.Header("Content-Type", typeJSON)

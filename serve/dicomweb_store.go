@@ -234,7 +234,7 @@ func (s *Server) refuseStore(c *gin.Context, err error) {
 
 func webFull() *Problem {
 	p := diskFull()
-	p.Status, p.Title = http.StatusServiceUnavailable, http.StatusText(http.StatusServiceUnavailable)
+	p.Status = http.StatusServiceUnavailable
 	return p
 }
 

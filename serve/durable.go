@@ -30,6 +30,7 @@ type DurableOptions struct {
 	Workers           int               // studies worked on at a time; default one per core; negative is none
 	Retain            time.Duration     // finished studies are removed so long after; 0 is never
 	Sinks             []Sink            // the receivers of outcomes
+	Audit             *Audit            // notes every outcome; nothing is classified that cannot be noted. nil is none
 	MaxBytes          int64             // of one object; default that of studies.Options
 	DiskHigh, DiskLow int               // watermarks in percent; defaults those of studies.Options
 	NATS              string            // addresses of a cluster; "" is the queue inside this process
@@ -39,8 +40,9 @@ type DurableOptions struct {
 	Sweep             time.Duration     // how often the folder is looked through for what was forgotten; default 30 s
 	// Fetch, where it is set, is called when a study seems complete. It has what is missing of it sent here, and says how many
 	// objects that were.
-	Fetch  func(ctx context.Context, studyUID string) (objects int, err error)
-	Logger *slog.Logger // default slog.Default()
+	Fetch     func(ctx context.Context, studyUID string) (objects int, err error)
+	Telemetry *Telemetry   // counts and traces what becomes of studies; nil is nobody
+	Logger    *slog.Logger // default slog.Default()
 }
 
 func (o DurableOptions) withDefaults() DurableOptions {
@@ -56,6 +58,9 @@ func (o DurableOptions) withDefaults() DurableOptions {
 			host = "server"
 		}
 		o.Server = fmt.Sprintf("%s/%d", host, os.Getpid())
+	}
+	if o.Telemetry == nil {
+		o.Telemetry = newMetrics()
 	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()
@@ -83,6 +88,8 @@ type Durable struct {
 
 	mu       sync.Mutex
 	versions map[string]progress // of the versions without an outcome that this server heard of
+	states   map[string]int      // studies by state at the last sweep
+	urgent   map[string]bool     // the studies that are to go before others once they are complete
 }
 
 // progress is what a server knows of a version. None of it needs to survive.
@@ -92,15 +99,18 @@ type progress struct {
 	running   time.Time // since
 }
 
-// taskClassify is the kind of task that a complete study is.
-const taskClassify = "classify"
+// The kinds of task that a complete study is: an urgent one does not stand in line behind the others.
+const (
+	taskClassify = "classify"
+	taskStat     = "classify-stat"
+)
 
 // taskDeliver is the kind of task of bringing an outcome to a sink.
 func taskDeliver(sink string) string { return "deliver-" + sink }
 
 // OpenDurable opens the studies in a folder. Nothing is worked on until Run.
 func OpenDurable(ctx context.Context, dir string, opts DurableOptions) (*Durable, error) {
-	d := &Durable{opts: opts.withDefaults(), versions: map[string]progress{}}
+	d := &Durable{opts: opts.withDefaults(), versions: map[string]progress{}, urgent: map[string]bool{}}
 	var names []string
 	for _, s := range opts.Sinks {
 		names = append(names, s.Name())
@@ -136,8 +146,9 @@ func (d *Durable) Archive() *studies.Archive {
 	return &studies.Archive{Store: d.store, Gate: d.gate, CompleteOnRelease: d.opts.CompleteOnRelease}
 }
 
-// Run works on studies until ctx ends, and finishes what it has begun. The engine stays the caller's to close.
-func (d *Durable) Run(ctx context.Context, engine *Engine) error {
+// Run works on studies with the default model until ctx ends, and finishes what it has begun. The models stay the caller's to
+// close.
+func (d *Durable) Run(ctx context.Context, models *Models) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		var fetching sync.WaitGroup
@@ -157,14 +168,19 @@ func (d *Durable) Run(ctx context.Context, engine *Engine) error {
 		return nil
 	})
 	group.Go(func() error { d.sweepAll(ctx); return nil })
-	group.Go(func() error {
-		if d.opts.Workers < 0 {
-			return nil
-		}
-		return d.queue.Work(ctx, taskClassify, d.opts.Workers, func(ctx context.Context, t queue.Task) error {
-			return d.classify(ctx, engine, t)
+	for _, kind := range []string{taskStat, taskClassify} {
+		group.Go(func() error {
+			if d.opts.Workers < 0 {
+				return nil
+			}
+			return d.queue.Work(ctx, kind, d.opts.Workers, func(ctx context.Context, t queue.Task) error {
+				if kind == taskStat {
+					ctx = Stat(ctx)
+				}
+				return d.classify(ctx, models, t)
+			})
 		})
-	})
+	}
 	for _, sink := range d.opts.Sinks {
 		group.Go(func() error {
 			return d.queue.Work(ctx, taskDeliver(sink.Name()), 1, func(ctx context.Context, t queue.Task) error {
@@ -194,11 +210,25 @@ func (d *Durable) fetch(ctx context.Context, uid string) {
 func (d *Durable) complete(ctx context.Context, uid string) {
 	st, err := d.store.Study(uid)
 	if err == nil && st != nil && st.Current() == nil {
-		err = d.publish(ctx, queue.Task{Kind: taskClassify, Study: uid, Version: st.Version()}, false)
+		kind := taskClassify
+		d.mu.Lock()
+		if d.urgent[uid] {
+			kind = taskStat
+		}
+		delete(d.urgent, uid)
+		d.mu.Unlock()
+		err = d.publish(ctx, queue.Task{Kind: kind, Study: uid, Version: st.Version()}, false)
 	}
 	if err != nil {
 		d.opts.Logger.Error("put a study into the queue", "study", HashUID(uid), "error", err)
 	}
+}
+
+// hurry has a study go before others once it is complete. A server that ends before forgets it: the study is then one of many.
+func (d *Durable) hurry(uid string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.urgent[uid] = true
 }
 
 // publishLimit is how long the queue may take to accept a task. It is tried again later.
@@ -207,13 +237,14 @@ const publishLimit = 5 * time.Second
 func (d *Durable) publish(ctx context.Context, t queue.Task, again bool) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), publishLimit)
 	defer cancel()
-	if t.Kind == taskClassify { // first, or a worker might announce before us that it works on it
+	study := t.Kind == taskClassify || t.Kind == taskStat
+	if study { // first, or a worker might announce before us that it works on it
 		d.announce(Event{StudyInstanceUID: t.Study, Version: t.Version, State: StateQueued})
 	}
 	if err := d.queue.Publish(ctx, t, again); err != nil {
 		return err
 	}
-	if t.Kind == taskClassify {
+	if study {
 		d.update(t.Version, func(p *progress) { p.published = time.Now() })
 	}
 	return nil
@@ -254,11 +285,16 @@ func (d *Durable) sweep(ctx context.Context) error {
 		return err
 	}
 	alive := map[string]bool{}
+	states := map[string]int{}
+	for _, s := range studyStates() {
+		states[s.(string)] = 0
+	}
 	for _, st := range d.store.All() {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
 		version := st.Version()
+		states[d.state(st)]++
 		if st.Current() == nil {
 			alive[version] = true
 			if err := d.remind(ctx, st); err != nil {
@@ -272,6 +308,7 @@ func (d *Durable) sweep(ctx context.Context) error {
 		}
 	}
 	d.mu.Lock()
+	d.states = states
 	for version := range d.versions {
 		if !alive[version] {
 			delete(d.versions, version)
@@ -286,6 +323,13 @@ func (d *Durable) sweep(ctx context.Context) error {
 		d.opts.Logger.Info("removed finished studies", "studies", n)
 	}
 	return err
+}
+
+// tally is how many studies were in each state at the last sweep; nil before the first. Nobody changes it.
+func (d *Durable) tally() map[string]int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.states
 }
 
 // remind puts a study without outcome into the queue, or before the gate if objects of it came only now.
@@ -366,6 +410,11 @@ const (
 	StateQueued    = "queued"    // complete, and waiting for a worker
 	StateRunning   = "running"   // being classified
 )
+
+// studyStates are all states of a study, as strings.
+func studyStates() []any {
+	return []any{StateReceiving, StateQueued, StateRunning, string(studies.Done), string(studies.Refused), string(studies.Dead), string(studies.Discarded)}
+}
 
 // runningFor is how long a server is believed that it works on a study: it may have died.
 const runningFor = time.Minute

@@ -11,6 +11,7 @@ import (
 
 	"github.com/gin-gonic/gin"
 
+	"github.com/mvmae/mvmae/serve/api"
 	"github.com/mvmae/mvmae/serve/studies"
 )
 
@@ -25,15 +26,8 @@ type StudyStatus struct {
 	Outcomes []OutcomeStatus  `json:"outcomes" doc:"Those of every version, the current one last."`
 }
 
-// StudySummary is a study in a list.
-type StudySummary struct {
-	StudyInstanceUID string    `json:"study_instance_uid"`
-	State            string    `json:"state" enum:"receiving,queued,running,done,refused,dead,discarded"`
-	Version          string    `json:"version" doc:"Names the objects that the study has."`
-	Instances        int       `json:"instances"`
-	Received         time.Time `json:"received" doc:"When the last object came."`
-	Attempts         int       `json:"attempts" doc:"How often it was tried."`
-}
+// StudySummary is a study in a list: see api.StudySummary.
+type StudySummary = api.StudySummary
 
 // ObjectStatus is an object of a study.
 type ObjectStatus struct {
@@ -60,11 +54,8 @@ type OutcomeStatus struct {
 	Unsent       []string      `json:"unsent,omitempty" doc:"The receivers that have not confirmed it."`
 }
 
-// StudyList is a page of studies.
-type StudyList struct {
-	Studies []StudySummary `json:"studies" doc:"The one that an object came for last is first."`
-	Next    string         `json:"next,omitempty" doc:"Where the next page is."`
-}
+// StudyList is a page of studies: see api.StudyList.
+type StudyList = api.StudyList
 
 func (d *Durable) summary(st *studies.Study) StudySummary {
 	sum := StudySummary{
@@ -223,6 +214,10 @@ func (s *Server) list(c *gin.Context) {
 		afterUID = uid
 	}
 	state := c.Query("state")
+	if state != "" && !slices.Contains(studyStates(), any(state)) {
+		s.refuse(c, badQuery("state must be one of %v", studyStates()))
+		return
+	}
 	d, page := s.opts.Durable, StudyList{Studies: []StudySummary{}}
 	for _, st := range d.store.All() {
 		at := st.LastReceived()

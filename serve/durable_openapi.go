@@ -24,11 +24,11 @@ func (w written[T]) Schema(r huma.Registry) *huma.Schema {
 }
 
 // describeDurable describes the routes of studies that are taken in for good.
-func describeDurable(doc *huma.OpenAPI, answers func(ok any, okText string, problems ...int) map[string]*huma.Response) {
+func describeDurable(doc *huma.OpenAPI, answers describer) {
 	text := func(name, in, about string, values ...any) *huma.Param {
 		return &huma.Param{Name: name, In: in, Description: about, Required: in == "path", Schema: &huma.Schema{Type: huma.TypeString, Enum: values}}
 	}
-	uid := text("uid", "path", "The Study Instance UID.")
+	uid := uidParam("uid", "The Study Instance UID.")
 	add := func(method, path, id, summary string, responses map[string]*huma.Response, params ...*huma.Param) *huma.Operation {
 		responses["501"] = answers(StudyStatus{}, "", http.StatusNotImplemented)["501"]
 		op := &huma.Operation{OperationID: id, Method: method, Path: path, Summary: summary, Parameters: params, Responses: responses}
@@ -46,15 +46,17 @@ func describeDurable(doc *huma.OpenAPI, answers func(ok any, okText string, prob
 			http.StatusBadRequest, http.StatusRequestTimeout, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType,
 			http.StatusUnprocessableEntity, http.StatusTooManyRequests, http.StatusInternalServerError, http.StatusServiceUnavailable,
 			http.StatusInsufficientStorage)),
-		text("complete", "query", "false says that more of the study is to come.", "true", "false"))
+		text("complete", "query", "false says that more of the study is to come.", "true", "false"), priorityParam())
 	take.RequestBody = requestBody()
 	take.Responses["202"].Headers = map[string]*huma.Param{"Location": {
 		Description: "Where the study is.", Schema: &huma.Schema{Type: huma.TypeString},
 	}}
+	least, most := 1.0, float64(maxPageStudies)
+	after := text("after", "query", "From the member next of the page before.")
+	after.Schema.Pattern = `^2[0-9]{3}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,9})?Z~[0-9.]{1,64}$`
 	add(http.MethodGet, pathStudies, "list-studies", "The studies that are held", answers(StudyList{}, "A page of them.", http.StatusBadRequest),
-		text("state", "query", "Only those in this state.", StateReceiving, StateQueued, StateRunning, "done", "refused", "dead", "discarded"),
-		&huma.Param{Name: "limit", In: "query", Description: fmt.Sprintf("Of a page; at most %d.", maxPageStudies), Schema: &huma.Schema{Type: huma.TypeInteger}},
-		text("after", "query", "From the member next of the page before."))
+		text("state", "query", "Only those in this state.", studyStates()...),
+		&huma.Param{Name: "limit", In: "query", Description: "Of a page.", Schema: &huma.Schema{Type: huma.TypeInteger, Minimum: &least, Maximum: &most}}, after)
 	const one, version = pathStudies + "/{uid}", pathStudies + "/{uid}/versions/{version}"
 	add(http.MethodGet, one, "get-study", "What became of a study", answers(StudyStatus{}, "The study.", http.StatusNotFound), uid)
 	add(http.MethodGet, version, "get-version", "What became of one version of a study",

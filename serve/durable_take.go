@@ -8,6 +8,7 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"github.com/mvmae/mvmae/dicom"
+	"github.com/mvmae/mvmae/serve/api"
 	"github.com/mvmae/mvmae/serve/studies"
 )
 
@@ -17,15 +18,19 @@ func (s *Server) take(c *gin.Context) {
 		s.refuse(c, draining())
 		return
 	}
-	select {
-	case s.intake <- struct{}{}:
-		defer func() { <-s.intake }()
-	default:
-		s.refuse(c, problem(http.StatusTooManyRequests, "busy", "send it again after the seconds that Retry-After says",
-			"the server takes in all the studies it can"))
+	ctx, ok := s.prioritised(c)
+	if !ok {
 		return
 	}
-	st, rejected, err := s.stage(c)
+	leave, full := s.admit(ctx, s.intake, &s.takes)
+	if full != nil {
+		s.refuse(c, full)
+		return
+	}
+	taken := false
+	defer func() { leave(taken) }()
+	st, rejected, err := s.stage(ctx, c)
+	taken = err == nil
 	if err != nil {
 		s.refuseIntake(c, err)
 		return
@@ -43,9 +48,8 @@ func (s *Server) take(c *gin.Context) {
 
 // stage makes the objects of a request, all of one study, durable: all of them or none. The end of the request is the
 // sender's word that the study is complete, unless it says otherwise.
-func (s *Server) stage(c *gin.Context) (*studies.Study, []Rejection, error) {
+func (s *Server) stage(ctx context.Context, c *gin.Context) (*studies.Study, []Rejection, error) {
 	d := s.opts.Durable
-	ctx := c.Request.Context()
 	var staged []*studies.Staged
 	var rejected []Rejection
 	defer func() {
@@ -70,7 +74,7 @@ func (s *Server) stage(c *gin.Context) (*studies.Study, []Rejection, error) {
 		case err == nil:
 			staged = append(staged, one)
 		case studies.IsRefusal(err):
-			rejected = append(rejected, Rejection{file.name, refusalCode(err), err.Error()})
+			rejected = append(rejected, Rejection{Name: file.name, Code: refusalCode(err), Detail: err.Error()})
 		default:
 			return nil, nil, err
 		}
@@ -83,7 +87,7 @@ func (s *Server) stage(c *gin.Context) (*studies.Study, []Rejection, error) {
 	case len(staged) == 0:
 		p := problem(http.StatusUnprocessableEntity, "nothing_stored", "send the DICOM objects of one study",
 			"the request holds no object that can be kept; objects rejected: %d", len(rejected))
-		p.Rejected = sortRejections(rejected)
+		p.Rejected = api.SortRejections(rejected)
 		return nil, nil, p
 	case len(uids) > 1:
 		return nil, nil, severalStudies(uids)
@@ -91,6 +95,9 @@ func (s *Server) stage(c *gin.Context) (*studies.Study, []Rejection, error) {
 	uid := staged[0].StudyInstanceUID
 	if err := d.store.Commit(staged...); err != nil {
 		return nil, nil, err
+	}
+	if isStat(ctx) {
+		d.hurry(uid)
 	}
 	d.gate.Arrived(uid, "")
 	if c.Query("complete") != "false" {
@@ -100,7 +107,7 @@ func (s *Server) stage(c *gin.Context) (*studies.Study, []Rejection, error) {
 	if err == nil && st == nil {
 		err = studies.ErrGone
 	}
-	return st, sortRejections(rejected), err
+	return st, api.SortRejections(rejected), err
 }
 
 // refusalCode is the code of an object that is not taken in.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -50,7 +51,7 @@ func (d *durable) run(t *testing.T, f *fakeModel) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- d.d.Run(ctx, fakeEngine(t, f, Options{})) }()
+	go func() { ended <- d.d.Run(ctx, single(fakeEngine(t, f, Options{}))) }()
 	closeQueue := d.stop
 	d.stop = sync.OnceFunc(func() {
 		cancel()
@@ -66,6 +67,17 @@ func (d *durable) wait(t *testing.T, uid, state string) {
 	t.Helper()
 	for e := range d.events {
 		if e.StudyInstanceUID == uid && e.State == state {
+			return
+		}
+	}
+	t.Fatal("the events ended")
+}
+
+// waitAll returns when every one of some studies has come to a state.
+func (d *durable) waitAll(t *testing.T, state string, uids ...string) {
+	t.Helper()
+	for e := range d.events {
+		if uids = slices.DeleteFunc(uids, func(uid string) bool { return e.State == state && e.StudyInstanceUID == uid }); len(uids) == 0 {
 			return
 		}
 	}
@@ -408,4 +420,36 @@ func TestDurable_ListPages(t *testing.T) {
 	if diff := cmp.Diff([]string{"1.4", "1.3", "1.2", "1.1", "1.0"}, got); diff != "" {
 		t.Errorf("the last first (-want +got)\n%s", diff)
 	}
+}
+
+// One routine study holds the only worker and others stand in line: the urgent one is worked on all the same, and its runs go
+// before theirs.
+func TestDurable_StatDoesNotStandInLine(t *testing.T) {
+	d := openDurable(t, t.TempDir(), DurableOptions{Workers: 1})
+	for _, uid := range []string{"1.1", "1.2", "1.3"} {
+		decoded[studyDoc](t, d.call(t, "POST", "/v1/studies", servetest.Object{Study: uid, SOP: uid + ".1"}), 202)
+	}
+	if p := problemOf(t, d.call(t, "POST", "/v1/studies?priority=now", servetest.Object{Study: "1.9"})); p.Status != 400 || p.Code != "bad_query" {
+		t.Errorf("%+v", p)
+	}
+	decoded[studyDoc](t, d.call(t, "POST", "/v1/studies?priority=stat", servetest.Object{Study: "1.9", SOP: "1.9.1"}), 202)
+	f, proceed := blocking()
+	var stat, routine atomic.Int32
+	block := f.during
+	f.during = func(ctx context.Context) error {
+		if isStat(ctx) {
+			stat.Add(1)
+		} else {
+			routine.Add(1)
+			return block(ctx)
+		}
+		return nil
+	}
+	d.run(t, f)
+	d.wait(t, "1.9", "done")
+	if stat.Load() != 1 || routine.Load() > 1 {
+		t.Errorf("%d urgent views and %d others were run", stat.Load(), routine.Load())
+	}
+	close(proceed)
+	d.waitAll(t, "done", "1.1", "1.2", "1.3")
 }

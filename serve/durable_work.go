@@ -8,6 +8,7 @@ import (
 	"iter"
 	"os"
 	"slices"
+	"time"
 
 	"github.com/mvmae/mvmae/serve/queue"
 	"github.com/mvmae/mvmae/serve/studies"
@@ -15,7 +16,7 @@ import (
 
 // classify answers the study of a task, as it is now: objects may have come since the task was published. Its error means that
 // it is to be tried again.
-func (d *Durable) classify(ctx context.Context, engine *Engine, t queue.Task) error {
+func (d *Durable) classify(ctx context.Context, models *Models, t queue.Task) error {
 	st, err := d.store.Study(t.Study)
 	if err != nil {
 		return err
@@ -34,12 +35,17 @@ func (d *Durable) classify(ctx context.Context, engine *Engine, t queue.Task) er
 		}
 		return d.conclude(ctx, st, studies.Outcome{State: studies.Dead, Attempts: tried, Reason: reason})
 	}
+	if err := d.opts.Audit.Check(); err != nil { // no try of the study's: it waits for the log
+		return err
+	}
 	if err := d.note(st.UID, version, studies.Began, ""); err != nil {
 		return err
 	}
 	tried++
 	d.announce(Event{StudyInstanceUID: st.UID, Version: version, State: StateRunning})
-	outcome, err := d.answer(ctx, engine, st)
+	inside, end := d.opts.Telemetry.tracer.Try(ctx, HashUID(st.UID))
+	outcome, err := d.answer(inside, models, st)
+	end(string(outcome.State), err != nil)
 	if err != nil {
 		d.opts.Logger.Error("classify a study", "study", HashUID(st.UID), "attempt", tried, "error", err)
 		if noted := d.note(st.UID, version, studies.Failed, err.Error()); noted != nil || tried < d.opts.Attempts {
@@ -65,6 +71,9 @@ func (d *Durable) conclude(ctx context.Context, st *studies.Study, o studies.Out
 	if err != nil || !made {
 		return err
 	}
+	var refusal Problem
+	_ = json.Unmarshal(o.Problem, &refusal) // of a study that was not refused there is none
+	d.opts.Telemetry.kept(string(o.State), refusal.Code)
 	d.opts.Logger.Info("study", "study", HashUID(st.UID), "state", string(o.State), "objects", len(st.Objects), "attempts", o.Attempts)
 	o.StudyInstanceUID, o.Version = st.UID, st.Version()
 	d.announce(Event{StudyInstanceUID: st.UID, Version: o.Version, State: string(o.State)})
@@ -75,12 +84,21 @@ func (d *Durable) conclude(ctx context.Context, st *studies.Study, o studies.Out
 }
 
 // answer classifies a study. Its error is one that another try may not meet.
-func (d *Durable) answer(ctx context.Context, engine *Engine, st *studies.Study) (studies.Outcome, error) {
+func (d *Durable) answer(ctx context.Context, models *Models, st *studies.Study) (studies.Outcome, error) {
+	engine, release, err := models.Use("", "")
+	if err != nil {
+		return studies.Outcome{}, err
+	}
+	defer release()
+	start := time.Now()
 	result, err := engine.Classify(ctx, d.uploads(st))
 	var p *Problem
 	if errors.As(err, &p) {
 		text, err := json.Marshal(p)
-		return studies.Outcome{State: studies.Refused, Problem: text}, err
+		if err != nil {
+			return studies.Outcome{}, err
+		}
+		return studies.Outcome{State: studies.Refused, Problem: text}, d.audit(st, engine, studies.Refused, text, start)
 	}
 	if err != nil {
 		return studies.Outcome{}, err
@@ -93,7 +111,19 @@ func (d *Durable) answer(ctx context.Context, engine *Engine, st *studies.Study)
 		}
 	}
 	text, err := json.Marshal(result)
-	return studies.Outcome{State: studies.Done, Result: text}, err
+	if err != nil {
+		return studies.Outcome{}, err
+	}
+	return studies.Outcome{State: studies.Done, Result: text}, d.audit(st, engine, studies.Done, text, start)
+}
+
+// audit notes what a study was answered. Who asked is in the sources of its objects.
+func (d *Durable) audit(st *studies.Study, engine *Engine, state studies.State, text []byte, start time.Time) error {
+	from := st.Objects[0].Source
+	return d.opts.Audit.Write(AuditRecord{
+		Event: AuditOutcome, Caller: from.AE, Remote: from.Remote, Study: HashUID(st.UID), Version: st.Version(), State: string(state),
+		Model: engine.Model().SHA256, Result: digestOf(text), LatencyMS: milliseconds(time.Since(start)),
+	})
 }
 
 // uploads reads the objects of a study that are to be used, one after the other. An object that cannot be read ends it: the disk

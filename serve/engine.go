@@ -18,6 +18,7 @@ import (
 	"github.com/mvmae/mvmae/model"
 	"github.com/mvmae/mvmae/model/fuse"
 	"github.com/mvmae/mvmae/model/ort"
+	"github.com/mvmae/mvmae/serve/api"
 )
 
 // Options say how an Engine works. Zero values mean the defaults.
@@ -32,13 +33,14 @@ type Options struct {
 	// Codecs decodes JPEG-LS and JPEG 2000; without it those objects are refused. Whoever made it closes it, after the
 	// engine.
 	Codecs *external.Pool
-	// Observer hears of each stage and batch; nil is nobody.
-	Observer Observer
+	// Observe makes the observer of a model, which hears of each stage and batch; nil is nobody.
+	Observe func(m ModelID, device string) Observer
 }
 
 // runner is what the engine needs of a model: ort.Model has it, the tests of queues and limits do without.
 type runner interface {
 	Run(ctx context.Context, images []float32, views []int64) (*ort.Output, error)
+	Device() string
 	Images(n int) (images []float32, free func())
 	Close() error
 }
@@ -82,7 +84,6 @@ func Open(path string, opts Options) (*Engine, error) {
 		m.Close()
 		return nil, fmt.Errorf("model %s: %w", path, err)
 	}
-	e.device = m.Device()
 	return e, nil
 }
 
@@ -107,10 +108,10 @@ func newEngine(r runner, meta model.Metadata, sha256 string, opts Options, warm 
 		model: r, metadata: meta, recipe: recipe, rule: rule, calibration: calibration,
 		id:     ModelID{Name: meta.Name, Version: meta.Version, SHA256: sha256},
 		limits: opts.DICOM, modalities: opts.Modalities, codecs: opts.Codecs,
-		observer: opts.Observer, cores: n, workers: workers{free: n},
+		device: r.Device(), observer: unobserved{}, cores: n, workers: workers{free: n},
 	}
-	if e.observer == nil {
-		e.observer = unobserved{}
+	if opts.Observe != nil {
+		e.observer = opts.Observe(e.id, e.device)
 	}
 	if p := opts.Policy; p.MaxBatch > 1 || 0 < p.Instances && p.Instances < n {
 		p = p.or(DefaultPolicy(ort.CPU, opts.Threads))
@@ -122,7 +123,7 @@ func newEngine(r runner, meta model.Metadata, sha256 string, opts Options, warm 
 // Model says which model answers.
 func (e *Engine) Model() ModelID { return e.id }
 
-// Attends says whether the model has attention to show: see Result.ShowAttention.
+// Attends says whether the model has attention to show: where a request asks for it.
 func (e *Engine) Attends() bool { return e.metadata.Attention }
 
 // Device is the device the model runs on: ort.CPU or ort.CUDA.
@@ -228,11 +229,11 @@ func (e *Engine) ClassifyAll(ctx context.Context, uploads iter.Seq2[Upload, erro
 			code = p.Code
 		}
 		for _, v := range studies[i] {
-			in.rejected = append(in.rejected, Rejection{v.name, code, err.Error()})
+			in.rejected = append(in.rejected, Rejection{Name: v.name, Code: code, Detail: err.Error()})
 		}
 	}
 	results = slices.DeleteFunc(results, func(r *Result) bool { return r == nil })
-	return results, sortRejections(in.rejected), nil
+	return results, api.SortRejections(in.rejected), nil
 }
 
 // study answers one study. The order of its views, and so every number, does not depend on the order they came in.
@@ -244,7 +245,7 @@ func (e *Engine) study(ctx context.Context, views []*view) (*Result, error) {
 	if err := e.runAll(ctx, views); err != nil {
 		return nil, err
 	}
-	result := &Result{StudyInstanceUID: views[0].image.StudyInstanceUID, Rejected: sortRejections(rejected), Model: e.id,
+	result := &Result{StudyInstanceUID: views[0].image.StudyInstanceUID, Rejected: api.SortRejections(rejected), Model: e.id,
 		Flags: []string{}}
 	if !slices.ContainsFunc(views, func(v *view) bool { return v.image.View != cxr.Lateral }) {
 		result.Flags = append(result.Flags, FlagLateralOnly)
@@ -256,7 +257,7 @@ func (e *Engine) study(ctx context.Context, views []*view) (*Result, error) {
 		result.Views = append(result.Views, View{
 			SOPInstanceUID: v.image.SOPInstanceUID, View: v.image.View.String(), Evidence: string(v.image.Evidence),
 			Probabilities: byLabel(e.fuse(v.logits)), Flags: append([]string{}, v.flags...),
-			Rollout: slices.Collect(slices.Chunk(v.attention, e.metadata.Spec.Grid())),
+			Rollout: slices.Collect(slices.Chunk(v.attention, e.metadata.Spec.Grid())), Seen: v.seen,
 		})
 		result.TimingsMS.Queue += milliseconds(v.queue)
 		result.TimingsMS.Parse += milliseconds(v.parse)
@@ -265,10 +266,23 @@ func (e *Engine) study(ctx context.Context, views []*view) (*Result, error) {
 		result.TimingsMS.Run += milliseconds(v.run)
 	}
 	fused := e.fuse(logits...)
+	for i := range views {
+		if others := slices.Delete(slices.Clone(logits), i, i+1); len(others) > 0 {
+			result.Views[i].ChangeWithout = byLabel(less(e.fuse(others...), fused))
+		}
+	}
 	result.Probabilities = byLabel(fused)
 	result.Findings = fuse.Findings(fused, [model.NumLabels]float64(e.metadata.Thresholds), e.metadata.UntrainedLabels)
 	result.TimingsMS.Fuse = milliseconds(e.stage(ctx, StageFuse, start))
 	return result, nil
+}
+
+// less is a - b.
+func less(a, b [model.NumLabels]float32) [model.NumLabels]float32 {
+	for l := range a {
+		a[l] -= b[l]
+	}
+	return a
 }
 
 // fuse gives the probabilities of a study of these views.
@@ -289,17 +303,34 @@ func (e *Engine) runAll(ctx context.Context, views []*view) error {
 }
 
 func (e *Engine) runView(ctx context.Context, v *view) error {
-	arrived := time.Now()
-	var input []float32 // [1,S,S]
-	var out *ort.Output
-	err := e.workers.do(ctx, func() (err error) {
-		v.queue += e.stage(ctx, StageQueue, arrived)
+	out, err := e.runInput(ctx, v, func() []float32 {
 		start := time.Now()
 		size := e.metadata.Spec.ImageSize
-		input = make([]float32, size*size)
+		input := make([]float32, size*size) // [1,S,S]
 		cxr.Input(v.image.Stored, size, input)
+		if e.Attends() {
+			v.seen = make([]uint8, len(input))
+			for i, x := range input {
+				v.seen[i] = uint8(255*x + 0.5)
+			}
+		}
 		v.prepare += e.stage(ctx, StagePreprocess, start) // after the recipe, which counts too
-		if e.batches == nil {                             // the core that prepared it runs it
+		return input
+	})
+	if err != nil {
+		return err
+	}
+	return e.judge(v, out)
+}
+
+// runInput runs what prepare makes, on a core that it waits for, and notes in v how long all took.
+func (e *Engine) runInput(ctx context.Context, v *view, prepare func() []float32) (out *ort.Output, err error) {
+	arrived := time.Now()
+	var input []float32
+	err = e.workers.do(ctx, func() (err error) {
+		v.queue += e.stage(ctx, StageQueue, arrived)
+		input = prepare()
+		if e.batches == nil { // the core that prepared it runs it
 			out, err = e.runAlone(ctx, v, input)
 		}
 		return err
@@ -307,10 +338,7 @@ func (e *Engine) runView(ctx context.Context, v *view) error {
 	if err == nil && e.batches != nil { // the core is free while the image waits for its batch
 		out, err = e.runTogether(ctx, v, input)
 	}
-	if err != nil {
-		return err
-	}
-	return e.judge(v, out)
+	return out, err
 }
 
 func (e *Engine) runAlone(ctx context.Context, v *view, input []float32) (*ort.Output, error) {

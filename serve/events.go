@@ -90,6 +90,9 @@ func (s *Server) events(c *gin.Context) {
 		c.Set("study", HashUID(uid))
 		first = []Event{{StudyInstanceUID: uid, Version: st.Version(), State: d.state(st), At: time.Now().UTC()}}
 	}
+	if !s.noted(c) {
+		return
+	}
 	c.Header("Content-Type", "text/event-stream")
 	c.Header("Cache-Control", "no-store")
 	c.Status(http.StatusOK)

@@ -20,6 +20,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/mvmae/mvmae/serve/api"
 	"github.com/mvmae/mvmae/serve/servetest"
 )
 
@@ -32,7 +33,7 @@ func readyServer(t testing.TB, f *fakeModel, opts ServerOptions) *Server {
 		opts.Logger = quiet
 	}
 	s := NewServer(opts)
-	s.Ready(fakeEngine(t, f, Options{}))
+	ready(s, fakeEngine(t, f, Options{}))
 	return s
 }
 
@@ -111,7 +112,7 @@ func problemOf(t testing.TB, w *httptest.ResponseRecorder) *Problem {
 		t.Fatalf("status %d, %v: %s", w.Code, err, w.Body)
 	}
 	if media := w.Header().Get("Content-Type"); media != "application/problem+json" || p.Status != w.Code ||
-		p.Title != http.StatusText(w.Code) || p.Code == "" || p.Detail == "" {
+		p.Type != api.PathErrors+"#"+p.Code || p.Title == "" || p.Code == "" || p.Detail == "" {
 		t.Errorf("status %d, %s: %s", w.Code, media, w.Body)
 	}
 	return &p
@@ -120,7 +121,7 @@ func problemOf(t testing.TB, w *httptest.ResponseRecorder) *Problem {
 func TestHTTP_EveryWayToSendGivesTheSameAnswer(t *testing.T) {
 	s := readyServer(t, &fakeModel{}, ServerOptions{})
 	list := files(t, servetest.Study("1.2.3", 1)...)
-	want, err := s.engine.Load().Classify(t.Context(), Uploads(list...))
+	want, err := engineOf(t, s).Classify(t.Context(), Uploads(list...))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -138,7 +139,7 @@ func TestHTTP_EveryWayToSendGivesTheSameAnswer(t *testing.T) {
 			t.Errorf("%s (-engine +http)\n%s", c.contentType, diff)
 		}
 	}
-	want, err = s.engine.Load().Classify(t.Context(), Uploads(list[0]))
+	want, err = engineOf(t, s).Classify(t.Context(), Uploads(list[0]))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -381,7 +382,8 @@ func TestHTTP_Routes(t *testing.T) {
 		{"GET", "/livez", 200, ""},
 		{"GET", "/readyz", 200, ""},
 		{"GET", "/openapi.json", 200, ""},
-		{"GET", "/docs", 404, "not_found"},
+		{"GET", "/docs", 200, ""},
+		{"GET", "/docs/errors", 200, ""},
 		{"GET", "/", 404, "not_found"},
 	} {
 		r := httptest.NewRequest(c.method, strings.ReplaceAll(c.path, `\`, "%5C"), bytes.NewReader(object))
@@ -449,50 +451,5 @@ func TestLog_HasHashesAndNoPatientData(t *testing.T) {
 		if strings.Contains(log.String(), secret) {
 			t.Errorf("the log holds %q:\n%s", secret, log.String())
 		}
-	}
-}
-
-func TestOpenAPI_DescribesTheServer(t *testing.T) {
-	w := httptest.NewRecorder()
-	NewServer(ServerOptions{Logger: quiet}).Handler().ServeHTTP(w, httptest.NewRequest("GET", "/openapi.json", nil))
-	var doc struct {
-		OpenAPI string
-		Paths   map[string]map[string]struct {
-			RequestBody struct{ Content map[string]any }
-			Responses   map[string]struct {
-				Content map[string]struct{ Schema map[string]any }
-			}
-		}
-		Components struct {
-			Schemas map[string]struct{ Properties map[string]any }
-		}
-	}
-	if err := json.Unmarshal(w.Body.Bytes(), &doc); err != nil {
-		t.Fatal(err)
-	}
-	if !strings.HasPrefix(doc.OpenAPI, "3.1.") || len(doc.Paths) != 21 {
-		t.Errorf("openapi %s, paths %v", doc.OpenAPI, doc.Paths)
-	}
-	op := doc.Paths["/v1/studies:classify"]["post"]
-	for _, media := range []string{"application/dicom", "application/zip", "multipart/form-data", "multipart/related"} {
-		if op.RequestBody.Content[media] == nil {
-			t.Errorf("%s is not described", media)
-		}
-	}
-	for _, status := range []string{"400", "408", "413", "415", "422", "429", "500", "503"} {
-		if ref := op.Responses[status].Content["application/problem+json"].Schema["$ref"]; ref != "#/components/schemas/Problem" {
-			t.Errorf("status %s: schema %v", status, ref)
-		}
-	}
-	if ref := op.Responses["200"].Content["application/json"].Schema["$ref"]; ref != "#/components/schemas/Result" {
-		t.Errorf("status 200: schema %v", ref)
-	}
-	for _, property := range []string{"study_instance_uid", "probabilities", "findings", "views", "rejected", "model", "timings_ms"} {
-		if doc.Components.Schemas["Result"].Properties[property] == nil {
-			t.Errorf("Result has no %s", property)
-		}
-	}
-	if strings.Contains(w.Body.String(), `\\:`) {
-		t.Error("a path shows gin's backslash")
 	}
 }

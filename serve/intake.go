@@ -18,6 +18,7 @@ import (
 
 	"github.com/mvmae/mvmae/dicom/cxr"
 	"github.com/mvmae/mvmae/model"
+	"github.com/mvmae/mvmae/serve/api"
 )
 
 // Upload is one file that should be a DICOM object.
@@ -45,6 +46,7 @@ type view struct {
 	flags     []string
 	logits    [model.NumLabels]float32
 	attention []float32 // [g*g]; nil if the model has none
+	seen      []uint8   // [S*S], the model's input; nil if there is no attention to lay over it
 
 	queue, parse, decode, prepare, run time.Duration
 }
@@ -95,9 +97,9 @@ func (e *Engine) read(ctx context.Context, uploads iter.Seq2[Upload, error]) (*i
 func (e *Engine) parse(ctx context.Context, file Upload) (v *view, rejected *Rejection) {
 	if file.Err != nil {
 		if refusal := (*cxr.Refusal)(nil); errors.As(file.Err, &refusal) {
-			return nil, &Rejection{file.Name, refusal.Code, refusal.Detail}
+			return nil, &Rejection{Name: file.Name, Code: refusal.Code, Detail: refusal.Detail}
 		}
-		return nil, &Rejection{file.Name, CodeUnreadable, file.Err.Error()}
+		return nil, &Rejection{Name: file.Name, Code: CodeUnreadable, Detail: file.Err.Error()}
 	}
 	v = &view{name: file.Name}
 	start := time.Now()
@@ -121,11 +123,11 @@ func (e *Engine) parse(ctx context.Context, file Upload) (v *view, rejected *Rej
 	var refusal *cxr.Refusal
 	switch {
 	case errors.As(err, &refusal):
-		return nil, &Rejection{file.Name, refusal.Code, refusal.Detail}
+		return nil, &Rejection{Name: file.Name, Code: refusal.Code, Detail: refusal.Detail}
 	case err != nil:
-		return nil, &Rejection{file.Name, CodeInternal, "this program failed at it; the log says where"}
+		return nil, &Rejection{Name: file.Name, Code: CodeInternal, Detail: "this program failed at it; the log says where"}
 	case v.image.StudyInstanceUID == "":
-		return nil, &Rejection{file.Name, CodeNoStudyUID, "StudyInstanceUID (0020,000D) is missing: nobody knows whose view this is"}
+		return nil, &Rejection{Name: file.Name, Code: CodeNoStudyUID, Detail: "StudyInstanceUID (0020,000D) is missing: nobody knows whose view this is"}
 	}
 	v.prepare, v.flags = lap(StagePreprocess), slices.Clone(v.image.Flags)
 	return v, nil
@@ -158,7 +160,7 @@ func unique(views []*view) (kept []*view, rejected []Rejection) {
 	shared := map[string]int{}
 	for i, v := range views {
 		if i > 0 && samePicture(v, views[i-1]) {
-			rejected = append(rejected, Rejection{v.name, CodeDuplicate, "same object as " + views[i-1].name + ", which is used"})
+			rejected = append(rejected, Rejection{Name: v.name, Code: CodeDuplicate, Detail: "same object as " + views[i-1].name + ", which is used"})
 			continue
 		}
 		kept = append(kept, v)
@@ -216,17 +218,6 @@ func noUsableView(rejected []Rejection) error {
 	if len(rejected) == 0 {
 		p.Detail = "the request holds no object"
 	}
-	p.Rejected = sortRejections(rejected)
+	p.Rejected = api.SortRejections(rejected)
 	return p
-}
-
-// sortRejections makes the list the same whatever order the files came in, and never nil.
-func sortRejections(list []Rejection) []Rejection {
-	slices.SortFunc(list, func(a, b Rejection) int {
-		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Code, b.Code))
-	})
-	if list == nil {
-		list = []Rejection{}
-	}
-	return list
 }

@@ -2,6 +2,7 @@ package serve
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -12,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/mvmae/mvmae/dicom/pacs"
 	"github.com/mvmae/mvmae/internal/hint"
 )
 
@@ -28,9 +30,23 @@ type ServerOptions struct {
 	// DrainDelay is how long the server goes on taking in studies after it was told to stop, with /readyz at 503, so that a
 	// balancer sees it and sends no more. 0 is none.
 	DrainDelay time.Duration
+	// Models answer. Without any that is loaded the server is not ready. They stay the caller's to close, after Serve.
+	Models *Models
+	// TLS is what Serve speaks, by TLSFiles; nil is none.
+	TLS *tls.Config
+	// Certified and Tokens ask callers who they are: by a certificate that TLS verifies, or a token; where both are asked for either
+	// will do. Without them everybody may call.
+	Certified bool
+	Tokens    *Tokens
+	// Audit notes every request; what cannot be noted is not answered. nil is none.
+	Audit *Audit
 	// Durable takes studies in for good; without it POST /v1/studies and its kin are refused. It stays the caller's to run.
 	Durable *Durable
-	Logger  *slog.Logger // default slog.Default()
+	// DICOM, where there is a DICOM node beside the server, is what it has done, for the metrics.
+	DICOM func() pacs.Counts
+	// Telemetry counts and traces; without it metrics are of this server alone. It stays the caller's to close.
+	Telemetry *Telemetry
+	Logger    *slog.Logger // default slog.Default()
 }
 
 func (o ServerOptions) withDefaults() ServerOptions {
@@ -53,6 +69,12 @@ func (o ServerOptions) withDefaults() ServerOptions {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
+	if o.Telemetry == nil {
+		o.Telemetry = newMetrics()
+	}
+	if o.Models == nil {
+		o.Models = NewModels(ModelsOptions{})
+	}
 	return o
 }
 
@@ -64,27 +86,27 @@ const (
 	maxHeaderBytes = 64 << 10
 )
 
-// Server answers studies over HTTP. It is not ready until it is given an engine.
+// Server answers studies over HTTP. It is not ready until its models are loaded.
 type Server struct {
 	opts     ServerOptions
 	handler  http.Handler
 	house    chan struct{} // one place per study that is answered
 	intake   chan struct{} // one place per study that arrives to be kept
-	engine   atomic.Pointer[Engine]
-	draining atomic.Bool // told to stop
-	stopped  atomic.Bool // takes in no more studies
+	urgent   chan struct{} // some places more, for urgent ones where either is full
+	answers  meter         // of house
+	takes    meter         // of intake
+	draining atomic.Bool   // told to stop
+	stopped  atomic.Bool   // takes in no more studies
 }
 
-// NewServer makes a Server that answers 503 until Ready is called.
+// NewServer makes a Server that answers 503 until its models are loaded.
 func NewServer(opts ServerOptions) *Server {
 	s := &Server{opts: opts.withDefaults()}
 	s.house, s.intake = make(chan struct{}, s.opts.Studies), make(chan struct{}, s.opts.Studies)
+	s.urgent = make(chan struct{}, (s.opts.Studies+3)/4)
 	s.handler = s.routes()
 	return s
 }
-
-// Ready gives the server the engine that answers from here on. The engine stays the caller's to close, after Serve.
-func (s *Server) Ready(e *Engine) { s.engine.Store(e) }
 
 // Handler is all of the server's routes.
 func (s *Server) Handler() http.Handler { return s.handler }
@@ -98,6 +120,9 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
 		BaseContext: func(net.Listener) context.Context { return lasting },
 		ErrorLog:    slog.NewLogLogger(s.opts.Logger.Handler(), slog.LevelDebug),
+	}
+	if s.opts.TLS != nil {
+		ln = tls.NewListener(ln, s.opts.TLS)
 	}
 	stopped := make(chan error, 1)
 	go func() { stopped <- srv.Serve(ln) }()
@@ -126,14 +151,14 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 // ErrNotLoopback is the error of Listen for an address that others than this machine can reach.
 var ErrNotLoopback = errors.New("address is not a loopback address")
 
-// Listen opens addr ("127.0.0.1:8080"; port 0 lets the system choose). Whoever reaches the server may use it, so an address
-// that is not of the loopback interface is refused unless insecure is set.
-func Listen(ctx context.Context, addr string, insecure bool) (net.Listener, error) {
+// Listen opens addr ("127.0.0.1:8080"; port 0 lets the system choose). An address that is not of the loopback interface is refused
+// unless open is set: because callers must say who they are, or because the operator wants everybody let in.
+func Listen(ctx context.Context, addr string, open bool) (net.Listener, error) {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
 		return nil, hint.Wrap(fmt.Errorf("listen on %s: %w", addr, err), "write host and port, like 127.0.0.1:8080")
 	}
-	if !insecure {
+	if !open {
 		// The name is looked up once: what is checked is what is listened on.
 		ips, err := lookup(ctx, host)
 		if err != nil {
@@ -142,7 +167,7 @@ func Listen(ctx context.Context, addr string, insecure bool) (net.Listener, erro
 		for _, ip := range ips {
 			if !ip.Unmap().IsLoopback() {
 				return nil, hint.Wrap(fmt.Errorf("listen on %s: %w", addr, ErrNotLoopback),
-					"the server asks callers for no token yet: keep to 127.0.0.1 behind a proxy that does, or accept every caller with --insecure")
+					"ask callers who they are with --tokens or --client-ca, keep to 127.0.0.1, or accept every caller with --insecure")
 			}
 		}
 		host = ips[0].String()

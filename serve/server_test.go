@@ -126,7 +126,7 @@ func TestReady_OnlyBetweenWarmAndStopping(t *testing.T) {
 		network, stop, stopped := running(t, s)
 		wants("without a model", "not_ready")
 		f, proceed := blocking()
-		s.Ready(fakeEngine(t, f, Options{}))
+		ready(s, fakeEngine(t, f, Options{}))
 		wants("with a model", "")
 		answered := make(chan error, 1)
 		object := servetest.Object{}.Bytes(t)
@@ -147,7 +147,7 @@ func TestServe_AnswersEverythingTakenInBeforeItStops(t *testing.T) {
 		const studies = 5
 		f, proceed := blocking()
 		s := readyServer(t, f, ServerOptions{Studies: studies})
-		s.Ready(fakeEngine(t, f, Options{Workers: 2}))
+		ready(s, fakeEngine(t, f, Options{Workers: 2}))
 		network, stop, stopped := running(t, s)
 		answers := make(chan error, studies)
 		for i := range studies {
@@ -286,7 +286,7 @@ func TestServe_BusyTimeIsNotTheCallers(t *testing.T) {
 			return nil
 		}}
 		s := readyServer(t, f, ServerOptions{ReadTimeout: time.Minute})
-		s.Ready(fakeEngine(t, f, Options{Workers: 1}))
+		ready(s, fakeEngine(t, f, Options{Workers: 1}))
 		network, stop, stopped := running(t, s)
 		answers := make(chan error, 2)
 		first := servetest.Object{Study: "9"}.Bytes(t)

@@ -105,7 +105,7 @@ func (h *heard) Batch(images int) {
 
 func TestObserver_HearsOfEachStageOfEachObject(t *testing.T) {
 	h := &heard{}
-	e := fakeEngine(t, &fakeModel{}, Options{Observer: h})
+	e := fakeEngine(t, &fakeModel{}, Options{Observe: func(ModelID, string) Observer { return h }})
 	ctx := context.WithValue(t.Context(), requestKey{}, "mine")
 	broken := Upload{Name: "x", Data: []byte("no")}
 	r, err := e.Classify(ctx, Uploads(append(files(t, servetest.Study("1.2", 1)...), broken)...))
@@ -120,7 +120,7 @@ func TestObserver_HearsOfEachStageOfEachObject(t *testing.T) {
 		t.Errorf("timings %+v", r.TimingsMS)
 	}
 	h.stages = nil
-	failing := fakeEngine(t, &fakeModel{during: func(context.Context) error { return errors.New("out of memory") }}, Options{Observer: h})
+	failing := fakeEngine(t, &fakeModel{during: func(context.Context) error { return errors.New("out of memory") }}, Options{Observe: func(ModelID, string) Observer { return h }})
 	if _, err := failing.Classify(ctx, Uploads(files(t, servetest.Object{})...)); err == nil || h.stages[StageRun] != 0 || h.stages[StageFuse] != 0 {
 		t.Errorf("error %v, stages %v", err, h.stages)
 	}

@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/pelletier/go-toml/v2"
@@ -26,11 +27,14 @@ type Config struct {
 	Recipe string `toml:"recipe"` // paper or code
 	// Clean leaves out of recipe "code" what is a mistake of the published program and not its method. Off, a study also
 	// takes all of its three slots, the empty ones as black images; the image losses and their gradients stay the same.
-	Clean      bool    `toml:"clean"`
-	Method     string  `toml:"method"` // mvmae; independent: the same without the alignment loss; mvmae-v2t: the same with reports
-	Preset     string  `toml:"preset"`
-	Seed       uint64  `toml:"seed"`
-	Labels     int     `toml:"labels"`      // labelled training studies a classifier may see, chosen by seed; 0 for all
+	Clean  bool   `toml:"clean"`
+	Method string `toml:"method"` // mvmae; independent: the same without the alignment loss; mvmae-v2t: the same with reports
+	Preset string `toml:"preset"`
+	Seed   uint64 `toml:"seed"`
+	Labels int    `toml:"labels"` // labelled training studies a classifier may see, chosen by seed; 0 for all
+	// Views are those that a classifier is trained and judged on: all; two, of the studies that have exactly two; one_of_two, the
+	// first frontal one, or the first, of the same studies (table 8 of the MVMAE paper compares the last two).
+	Views      string  `toml:"views"`
 	Epochs     float64 `toml:"epochs"`      // passes over the training studies
 	BatchViews int     `toml:"batch_views"` // view images of a batch: its one shape
 	Accumulate int     `toml:"accumulate"`  // batches whose gradients make one step, in every training but that of a probe
@@ -141,7 +145,7 @@ type FinetuneConfig struct {
 // Default is recipe "paper".
 func Default() Config {
 	return Config{
-		Recipe: "paper", Clean: true, Method: "mvmae", Preset: "base", Seed: 1, Epochs: 800, BatchViews: 256, Accumulate: 1, Compute: "float32",
+		Recipe: "paper", Clean: true, Method: "mvmae", Preset: "base", Seed: 1, Views: viewsAll, Epochs: 800, BatchViews: 256, Accumulate: 1, Compute: "float32",
 		Mask: MaskConfig{Ratio: 0.9},
 		Loss: LossConfig{Beta: 1},
 		Text: TextConfig{Vocabulary: 8192, MaxTokens: 300, Depth: 4, Heads: 8, Positions: true, End: true, Weight: 1},
@@ -216,6 +220,7 @@ func (c Config) Validate() error {
 	check(known, "recipe", c.Recipe, "paper or code")
 	check(c.Method == "mvmae" || c.Method == "independent" || c.Method == methodV2T, "method", c.Method, "mvmae, independent or mvmae-v2t")
 	check(c.Labels >= 0, "labels", c.Labels, "0 or more")
+	check(slices.Contains([]string{viewsAll, viewsTwo, viewsOneOfTwo}, c.Views), "views", c.Views, "all, two or one_of_two")
 	check(c.Epochs > 0 && c.Epochs <= 1e6, "epochs", c.Epochs, "more than 0, at most 1e6")
 	check(c.BatchViews >= 1 && c.BatchViews <= 1<<16, "batch_views", c.BatchViews, "1 to 65536")
 	check(c.Accumulate >= 1 && c.Accumulate <= 1<<16, "accumulate", c.Accumulate, "1 to 65536")
@@ -293,13 +298,23 @@ func (o OptimConfig) validate(prefix string, epochs float64, check func(ok bool,
 	check(o.ClipNorm >= 0, prefix+"clip_norm", o.ClipNorm, "0 or more")
 }
 
-// fewer is a pack with as many labelled training studies as a classifier may see.
+// fewer is a pack of the views, and of as many labelled training studies, as a classifier may see.
 func (c Config) fewer(pack *data.Pack) (*data.Pack, error) {
+	if c.Views != viewsAll {
+		pack = pack.OfTwoViews(c.Views == viewsOneOfTwo)
+	}
 	if c.Labels == 0 {
 		return pack, nil
 	}
 	return pack.Fewer(c.Labels, c.Seed)
 }
+
+// The values of Config.Views.
+const (
+	viewsAll      = "all"
+	viewsTwo      = "two"
+	viewsOneOfTwo = "one_of_two"
+)
 
 // Visible is how many of n patches a mask leaves: n*(1-ratio), rounded by recipe "paper", cut off by recipe "code".
 func (c Config) Visible(n int) int {

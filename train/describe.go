@@ -117,7 +117,7 @@ func leaveDescription(ctx context.Context, dev *Device, run *Run, pack *data.Pac
 	if err := run.write(samplesFile, []byte(d.Markdown())); err != nil {
 		return err
 	}
-	return run.WriteJSON(textFile, d)
+	return run.WriteJSON(TextFile, d)
 }
 
 // Less compares two runs on the same reports: the scores of d less those of other, paired.

@@ -1,9 +1,13 @@
 package train
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
+	"os"
+	"time"
 
 	"github.com/mvmae/mvmae/model/metrics"
 )
@@ -53,6 +57,36 @@ type StepMetrics struct {
 	Score *float64 `json:"validation_macro_auroc,omitempty"`
 	// LabelScores are those of each label, in the order of model.Labels.
 	LabelScores []metrics.Value `json:"validation_auroc,omitempty"`
+}
+
+// Metrics reads the run's metrics and when they were last added to, also while the run is in training: a line that is half
+// written is left out. A probe's lines have the fields that it knows.
+func (r *Run) Metrics() (lines []StepMetrics, written time.Time, err error) {
+	path := r.path(metricsFile)
+	body, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, written, nil
+	}
+	if err != nil {
+		return nil, written, err
+	}
+	n := 0
+	for line := range bytes.Lines(body) {
+		n++
+		if !bytes.HasSuffix(line, []byte{'\n'}) {
+			break
+		}
+		var m StepMetrics
+		if err := json.Unmarshal(line, &m); err != nil {
+			return nil, written, fmt.Errorf("%s:%d: %w", path, n, err)
+		}
+		lines = append(lines, m)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, written, err
+	}
+	return lines, info.ModTime(), nil
 }
 
 // losses are the places of the losses, in the order of losses.terms.

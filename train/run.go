@@ -29,7 +29,7 @@ const (
 	runFile        = "run.json"
 	metricsFile    = "metrics.jsonl"
 	tokenizerFile  = "tokenizer.json" // of a run of method mvmae-v2t, as the next two
-	textFile       = "text.json"
+	TextFile       = "text.json"      // a Description
 	samplesFile    = "samples.md"
 	lastCheckpoint = "checkpoints/last.safetensors"
 )
@@ -227,6 +227,18 @@ func (r *Run) sweep() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// CheckpointTime is when the last checkpoint was written; the zero time before the first.
+func (r *Run) CheckpointTime() (time.Time, error) {
+	info, err := os.Stat(r.path(lastCheckpoint))
+	if errors.Is(err, os.ErrNotExist) {
+		return time.Time{}, nil
+	}
+	if err != nil {
+		return time.Time{}, err
+	}
+	return info.ModTime(), nil
 }
 
 // loadCheckpoint reads the last checkpoint; a run that has left none gives step 0 and no tensors.

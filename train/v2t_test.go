@@ -149,7 +149,7 @@ func TestPretrainV2T_LearnsToWriteAndDescribesItself(t *testing.T) {
 		t.Errorf("the text loss went from %.3f to %.3f", first.Text, last.Text)
 	}
 	var left Description
-	doc, err := os.ReadFile(run.path(textFile))
+	doc, err := os.ReadFile(run.path(TextFile))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -315,7 +315,7 @@ func TestPretrainV2T_RecipeCodeAsRun(t *testing.T) {
 
 	finalWeights(t, run, pack)
 	var left Description
-	doc, err := os.ReadFile(run.path(textFile))
+	doc, err := os.ReadFile(run.path(TextFile))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -93,7 +93,7 @@ func measurePeer(ctx context.Context, p peerParams) (any, error) {
 	if err := json.Unmarshal(lastObject(out), &values); err != nil {
 		return nil, fmt.Errorf("PyTorch's answer: %w", err)
 	}
-	step, err := model.PredictStep(spec, int(values["visible"].(float64)), p.Batch)
+	step, err := model.PredictStep(spec, int(values["visible"].(float64)), p.Batch, p.Half)
 	if err != nil {
 		return nil, err
 	}

@@ -94,7 +94,7 @@ func measureTrain(ctx context.Context, p trainParams) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	step, err := model.PredictStep(spec, train.Default().Visible(spec.NumPatches()), p.Batch)
+	step, err := model.PredictStep(spec, train.Default().Visible(spec.NumPatches()), p.Batch, p.Compute == "bfloat16")
 	if err != nil {
 		return nil, err
 	}

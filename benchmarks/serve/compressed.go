@@ -10,17 +10,20 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/mvmae/mvmae/benchmarks/load"
 	"github.com/mvmae/mvmae/benchmarks/paired"
 	"github.com/mvmae/mvmae/dicom"
 	"github.com/mvmae/mvmae/dicom/codec/external"
 	"github.com/mvmae/mvmae/dicom/cxr"
+	"github.com/mvmae/mvmae/export"
 	"github.com/mvmae/mvmae/internal/codecprog"
 	"github.com/mvmae/mvmae/test/peers"
 )
 
 // Sides of the compressed studies' views.
 const compressedRows, compressedColumns = 3000, 2500
+
+// compressedStudies are those of a round.
+const compressedStudies = 6
 
 // compressed are the encodings to measure, as package peers names them: one of every decoder.
 var compressed = []string{"5.pylibjpeg", "70.dcmcjpeg", "80.dcmcjpls", "90.pylibjpeg", "91.pylibjpeg", "201.openjph", "203.openjph"}
@@ -44,23 +47,16 @@ func runCompressed(ctx context.Context, preset string, rounds int) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	decoder, complete, err := codecprog.Build(dir)
-	if err == nil && !complete {
-		err = errors.New(`mvmae-codec lacks a library: run "make codecs"`)
-	}
-	if err != nil {
+	if err := buildDecoder(dir); err != nil {
 		return err
 	}
-	if err := os.Setenv(external.ProgramEnv, decoder); err != nil {
-		return err
-	}
-	encodings, err := encodeStudies(ctx, dir)
+	encodings, err := encodeStudies(ctx, dir, compressed...)
 	if err != nil {
 		return err
 	}
 	report.Printf("%s, random weights; studies of two %dx%d 16-bit views with the noise of a real detector, one client, over loopback; %d rounds of %d studies.\n"+
 		"CPU is the server's and its decoders'.\n\n| recipe | transfer syntax | MB a study | studies/s | p50 ms | p95 ms | CPU ms a study | CPU less native |\n|---|---|---|---|---|---|---|---|\n",
-		preset, compressedRows, compressedColumns, rounds, studiesOf[1])
+		preset, compressedRows, compressedColumns, rounds, compressedStudies)
 	for _, recipe := range []cxr.Recipe{cxr.Mimic, cxr.Display} {
 		if err := measureCompressed(ctx, report, program, preset, recipe, rounds, encodings); err != nil {
 			return err
@@ -69,8 +65,20 @@ func runCompressed(ctx context.Context, preset string, rounds int) error {
 	return report.Write()
 }
 
+// buildDecoder builds mvmae-codec into a folder, where mvmae-serve finds it.
+func buildDecoder(dir string) error {
+	decoder, complete, err := codecprog.Build(dir)
+	if err == nil && !complete {
+		err = errors.New(`mvmae-codec lacks a library: run "make codecs"`)
+	}
+	if err != nil {
+		return err
+	}
+	return os.Setenv(external.ProgramEnv, decoder)
+}
+
 // encodeStudies has the peers encode a frontal and a lateral view.
-func encodeStudies(ctx context.Context, dir string) ([]encoding, error) {
+func encodeStudies(ctx context.Context, dir string, names ...string) ([]encoding, error) {
 	python, err := peers.Find()
 	if err != nil {
 		return nil, err
@@ -80,7 +88,7 @@ func encodeStudies(ctx context.Context, dir string) ([]encoding, error) {
 	if err := peers.WriteBases(dir, []peers.Base{frontal, lateral}); err != nil {
 		return nil, err
 	}
-	files, err := python.Encode(ctx, dir, dir, compressed...)
+	files, err := python.Encode(ctx, dir, dir, names...)
 	if err != nil {
 		return nil, err
 	}
@@ -103,7 +111,7 @@ func encodeStudies(ctx context.Context, dir string) ([]encoding, error) {
 				return nil, err
 			}
 		}
-		study, err := load.Form(files[:]...)
+		study, err := form(files[:]...)
 		if err != nil {
 			return nil, err
 		}
@@ -114,18 +122,18 @@ func encodeStudies(ctx context.Context, dir string) ([]encoding, error) {
 
 // measureCompressed adds the rows of a recipe.
 func measureCompressed(ctx context.Context, report *paired.Report, program, preset string, recipe cxr.Recipe, rounds int, encodings []encoding) error {
-	if err := writeModel(preset, recipe); err != nil {
+	if err := writeModel(preset, recipe, export.FP32); err != nil {
 		return err
 	}
-	s, err := load.Start(ctx, paired.WorkDir, program, "up", "--model", modelOf(preset, recipe), "--listen", "127.0.0.1:0")
+	s, err := startOurs(ctx, program, modelOf(preset, recipe, export.FP32))
 	if err != nil {
 		return err
 	}
-	defer s.Stop()
+	defer s.stop()
 	var contenders []paired.Contender
 	for _, e := range encodings {
 		contenders = append(contenders, paired.Contender{Name: e.name, Round: func(ctx context.Context) (paired.Sample, error) {
-			return round(ctx, s, 1, e.study)
+			return s.round(ctx, 1, compressedStudies, e.study)
 		}})
 	}
 	samples, err := paired.Run(ctx, os.Stderr, rounds, contenders...)
@@ -136,12 +144,10 @@ func measureCompressed(ctx context.Context, report *paired.Report, program, pres
 	cpu := func(s paired.Sample) float64 { return 1000 / s.PerCPU() }
 	native := samples.Of("native", cpu).Median
 	for _, e := range encodings {
-		of := func(key string) float64 {
-			return samples.Of(e.name, func(s paired.Sample) float64 { return s.Extra[key] }).Median
-		}
+		ms := times(samples[e.name])
 		used := samples.Of(e.name, cpu).Median
 		report.Printf("| %s | %s | %.1f | %v | %.0f | %.0f | %.0f | %.0f |\n", recipe, e.name, float64(len(e.study))/1e6,
-			samples.Of(e.name, paired.Sample.Rate), of("p50"), of("p95"), used, used-native)
+			samples.Of(e.name, paired.Sample.Rate), paired.Quantile(ms, 0.5), paired.Quantile(ms, 0.95), used, used-native)
 	}
 	return nil
 }

@@ -1,15 +1,17 @@
-// Serve compares whole study servers on one ViT-B model with random weights: mvmae-serve, FastAPI with uvicorn, pydicom,
-// OpenCV and onnxruntime, and, as the upper bound, a bare loop around ONNX Runtime that gets finished inputs. Studies have
-// two views of 2048x2048 pixels. Run it from the repository's root:
+// Serve compares whole study servers on one ViT-B model with random weights: mvmae-serve; FastAPI with uvicorn, BentoML and
+// LitServe, which all read studies with pydicom and OpenCV; and, as the upper bound, a bare loop around ONNX Runtime that
+// gets finished inputs. Studies have two views of 2048x2048 pixels. Run it from the repository's root:
 //
 //	go run ./benchmarks/serve
 //
-// With -compressed it measures mvmae-serve alone, with studies in every kind of transfer syntax, which "make peers" can encode:
+// Other measurements, of mvmae-serve or of single stages:
 //
-//	go run ./benchmarks/serve -compressed -preset tiny
+//	go run ./benchmarks/serve -encoding 90.pylibjpeg                the same, with compressed studies ("make peers" encodes them)
+//	go run ./benchmarks/serve -overhead                             what a request costs beside decoding and network
+//	go run ./benchmarks/serve -compressed -preset tiny              every kind of transfer syntax, mvmae-serve alone
 //
-// One load program drives all of them, over loopback only, with a fixed number of studies a round. The two servers' answers
-// are compared first.
+// One load program drives all of them, over loopback only, with a fixed number of studies a round. The servers' answers are
+// compared first.
 package main
 
 import (
@@ -18,51 +20,78 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"math"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"strconv"
+	"slices"
+	"strings"
+	"time"
 
-	"github.com/mvmae/mvmae/benchmarks/load"
-	"github.com/mvmae/mvmae/benchmarks/made"
+	"google.golang.org/protobuf/proto"
+
 	"github.com/mvmae/mvmae/benchmarks/paired"
 	"github.com/mvmae/mvmae/dicom/cxr"
 	"github.com/mvmae/mvmae/export"
 	"github.com/mvmae/mvmae/export/exporttest"
 	"github.com/mvmae/mvmae/model"
-	"github.com/mvmae/mvmae/model/ort"
+	"github.com/mvmae/mvmae/model/fuse"
 )
 
 const (
-	peer         = paired.Folder + "/serve/server.py"
-	peerVersions = "import fastapi, uvicorn, onnxruntime; print(f'FastAPI {fastapi.__version__}, uvicorn {uvicorn.__version__}, onnxruntime {onnxruntime.__version__}')"
-	tolerance    = 1e-3 // of a probability: OpenCV rounds its area average in float32, so a pixel may differ by one
+	folder       = paired.Folder + "/serve"
+	peerVersions = `from importlib.metadata import version; print(", ".join(f"{p} {version(p)}" for p in ("fastapi", "uvicorn", "bentoml", "litserve", "onnxruntime", "pydicom")))`
+	ours         = "mvmae-serve"
+	bareLoop     = "bare loop"
 )
 
-// studiesOf are the studies of a round, by number of clients.
-var studiesOf = map[int]int{1: 6, 4: 12}
+// tolerances of a probability between two servers. OpenCV rounds its area average in float32, so a pixel may differ by one; and
+// int8 quantises what a batch holds by its extremes, so an image's numbers depend on the others of its batch.
+var tolerances = map[export.Precision]float64{export.FP32: 1e-3, export.INT8: 5e-2}
+
+// settings are the command's flags.
+type settings struct {
+	rounds     int
+	preset     string
+	precisions []export.Precision
+	peers      []string
+	encoding   string
+}
 
 func main() {
-	rounds := flag.Int("rounds", 10, "rounds")
-	preset := flag.String("preset", "base", "size of the network")
-	modelOnly := flag.Bool("model-only", false, "only write the model file, to "+paired.WorkDir)
+	var set settings
+	flag.IntVar(&set.rounds, "rounds", 10, "rounds")
+	flag.StringVar(&set.preset, "preset", "base", "size of the network")
+	precisions := flag.String("precisions", "fp32,int8", "of the model, separated by commas")
+	peers := flag.String("peers", "FastAPI,BentoML,LitServe", "to compare with, separated by commas")
+	flag.StringVar(&set.encoding, "encoding", "", "of the studies, as package test/peers names them; none is native")
+	modelOnly := flag.Bool("model-only", false, "only write the model files, to "+paired.WorkDir)
 	compressed := flag.Bool("compressed", false, "measure compressed studies against native ones")
-	worker := flag.Int("worker", 0, "be the bare loop, with this many clients")
+	overhead := flag.Bool("overhead", false, "measure what a request costs beside its study")
+	worker := flag.String("worker", "", "be a contender in a process of its own: bare or engine")
+	clients := flag.Int("clients", 1, "of the worker")
+	studies := flag.Int("studies", 1, "of the worker's rounds")
 	flag.Parse()
+	for name := range strings.SplitSeq(*precisions, ",") {
+		set.precisions = append(set.precisions, export.Precision(name))
+	}
+	set.peers = strings.Split(*peers, ",")
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	var err error
 	switch {
+	case *worker != "":
+		err = work(ctx, *worker, modelOf(set.preset, cxr.Mimic, set.precisions[0]), *clients, *studies)
 	case *modelOnly:
-		err = writeModel(*preset, cxr.Mimic)
-	case *worker > 0:
-		err = work(ctx, *preset, *worker)
+		err = set.writeModels()
 	case *compressed:
-		err = runCompressed(ctx, *preset, *rounds)
+		err = runCompressed(ctx, set.preset, set.rounds)
+	case *overhead:
+		err = runOverhead(ctx, set)
 	default:
-		err = run(ctx, *preset, *rounds)
+		err = run(ctx, set)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "error:", err)
@@ -70,10 +99,17 @@ func main() {
 	}
 }
 
-func modelFile(preset string) string { return modelOf(preset, cxr.Mimic) }
+func (set settings) writeModels() error {
+	for _, precision := range set.precisions {
+		if err := writeModel(set.preset, cxr.Mimic, precision); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
-func modelOf(preset string, recipe cxr.Recipe) string {
-	return filepath.Join(paired.WorkDir, preset+"-"+recipe.String()+".onnx")
+func modelOf(preset string, recipe cxr.Recipe, precision export.Precision) string {
+	return filepath.Join(paired.WorkDir, fmt.Sprintf("%s-%s-%s.onnx", preset, recipe, precision))
 }
 
 // buildServer builds mvmae-serve.
@@ -85,96 +121,186 @@ func buildServer(ctx context.Context) (string, error) {
 	return program, nil
 }
 
-func run(ctx context.Context, preset string, rounds int) error {
+// studiesOf are the studies of a round, by number of clients and precision: a round is to last some seconds.
+func studiesOf(clients int, precision export.Precision) int {
+	n := map[int]int{1: 6, 4: 12}[clients]
+	if precision == export.INT8 {
+		n *= 2
+	}
+	return n
+}
+
+func run(ctx context.Context, set settings) error {
 	report := paired.NewReport("serve")
-	python, err := paired.Python(paired.Folder)
+	report.Variant = strings.Trim(set.encoding, ".")
+	python, err := paired.Python(folder)
 	if err != nil {
 		return err
 	}
 	if err := report.AskPeers(ctx, python, peerVersions); err != nil {
 		return err
 	}
-	if err := writeModel(preset, cxr.Mimic); err != nil {
+	if err := set.writeModels(); err != nil {
 		return err
 	}
 	program, err := buildServer(ctx)
 	if err != nil {
 		return err
 	}
-	study, err := load.Study(2048)
+	study, what, err := set.study(ctx)
 	if err != nil {
 		return err
 	}
-	ours, err := load.Start(ctx, paired.WorkDir, program, "up", "--model", modelFile(preset), "--listen", "127.0.0.1:0")
-	if err != nil {
-		return err
-	}
-	defer ours.Stop()
-	theirs, err := load.Start(ctx, paired.WorkDir, python, peer, modelFile(preset), model.MetadataKey)
-	if err != nil {
-		return err
-	}
-	defer theirs.Stop()
-	if err := sameAnswer(ctx, study, ours, theirs); err != nil {
-		return err
-	}
-	report.Printf("%s, random weights; studies of two 2048x2048 16-bit views, sent as multipart over loopback; %d rounds.\n"+
-		"Peer: %s, one process, the two views as one batch on all cores. Bare loop: ONNX Runtime in Go, finished inputs, no HTTP.\n\n"+
-		"| clients | program | studies/s | p50 ms | p95 ms | CPU ms a study | RSS MB |\n|---|---|---|---|---|---|---|\n", preset, rounds, report.Peers["Python"])
-	for _, clients := range []int{1, 4} {
-		if err := measure(ctx, report, preset, rounds, clients, study, ours, theirs); err != nil {
+	report.Printf("%s, random weights; studies of two %s, sent as multipart over loopback; %d rounds.\n"+
+		"Peers: %s; one process or worker each, the two views as one batch on all cores. Bare loop: ONNX Runtime in Go, finished inputs, no HTTP.\n"+
+		"Quantiles are of all rounds' studies; memory is resident, of all processes, at the end of a round.\n\n"+
+		"| model | clients | program | studies/s | p50 ms | p95 ms | p99 ms | CPU ms a study | memory MB |\n|---|---|---|---|---|---|---|---|---|\n",
+		set.preset, what, set.rounds, report.Peers["Python"])
+	for _, precision := range set.precisions {
+		if err := runPrecision(ctx, report, set, precision, program, python, study); err != nil {
 			return err
 		}
 	}
 	return report.Write()
 }
 
-// measure adds the rows of one number of clients.
-func measure(ctx context.Context, report *paired.Report, preset string, rounds, clients int, study []byte, ours, theirs *load.Server) error {
-	self, err := os.Executable()
+// study is the study that all servers are sent, and what it is.
+func (set settings) study(ctx context.Context) (study []byte, what string, err error) {
+	if set.encoding == "" {
+		study, err = makeStudy(2, 2048)
+		return study, "2048x2048 16-bit views, native", err
+	}
+	dir, err := os.MkdirTemp("", "mvmae-serve")
+	if err != nil {
+		return nil, "", err
+	}
+	if err := buildDecoder(dir); err != nil { // the folder stays: the server uses the decoder
+		return nil, "", err
+	}
+	list, err := encodeStudies(ctx, dir, set.encoding)
+	if err != nil {
+		return nil, "", err
+	}
+	i := slices.IndexFunc(list, func(e encoding) bool { return e.name != "native" })
+	return list[i].study, fmt.Sprintf("%dx%d 16-bit views with the noise of a real detector, %s, %.1f MB a study", compressedRows, compressedColumns, list[i].name,
+		float64(len(list[i].study))/1e6), nil
+}
+
+// runPrecision adds the rows of one model.
+func runPrecision(ctx context.Context, report *paired.Report, set settings, precision export.Precision, program, python string, study []byte) error {
+	file := modelOf(set.preset, cxr.Mimic, precision)
+	s, err := startOurs(ctx, program, file)
 	if err != nil {
 		return err
 	}
-	bare, err := paired.Start(ctx, self, "-worker", strconv.Itoa(clients), "-preset", preset)
+	defer s.stop()
+	servers := []*server{s}
+	for _, name := range set.peers {
+		if name == "" {
+			continue
+		}
+		peer, err := startPeer(ctx, python, name, file)
+		if err != nil {
+			return err
+		}
+		defer peer.stop()
+		if err := sameAnswer(ctx, study, s, peer, tolerances[precision]); err != nil {
+			return err
+		}
+		servers = append(servers, peer)
+	}
+	for _, s := range servers {
+		memory, err := memoryMB(s.cmd.Process.Pid)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(os.Stderr, "%s, %s: ready after %v with %.0f MB\n", precision, s.name, s.ready.Round(time.Millisecond), memory)
+		report.Peers[fmt.Sprintf("ready %s %s", precision, s.name)] = s.ready.String()
+	}
+	for _, clients := range []int{1, 4} {
+		if err := measure(ctx, report, set, precision, clients, study, servers); err != nil {
+			return err
+		}
+	}
+	for _, s := range servers {
+		report.Printf("| %s | | %s | ready after %v | | | | | |\n", precision, s.name, s.ready.Round(time.Millisecond))
+	}
+	return nil
+}
+
+// measure adds the rows of one number of clients.
+func measure(ctx context.Context, report *paired.Report, set settings, precision export.Precision, clients int, study []byte, servers []*server) error {
+	n := studiesOf(clients, precision)
+	bare, err := startWorker(ctx, "bare", set.preset, precision, clients, n)
 	if err != nil {
 		return err
 	}
 	defer bare.Close()
-	samples, err := paired.Run(ctx, os.Stderr, rounds,
-		paired.Contender{Name: "mvmae-serve", Round: func(ctx context.Context) (paired.Sample, error) { return round(ctx, ours, clients, study) }},
-		paired.Contender{Name: "FastAPI", Round: func(ctx context.Context) (paired.Sample, error) { return round(ctx, theirs, clients, study) }},
-		paired.Contender{Name: "bare loop", Round: bare.Round},
-	)
+	contenders := []paired.Contender{{Name: bareLoop, Round: bare.Round}}
+	for _, s := range servers {
+		contenders = append(contenders, paired.Contender{Name: s.name, Round: func(ctx context.Context) (paired.Sample, error) { return s.round(ctx, clients, n, study) }})
+	}
+	samples, err := paired.Run(ctx, os.Stderr, set.rounds, contenders...)
 	if err != nil {
 		return err
 	}
-	report.Parts[fmt.Sprint(clients, " clients")] = samples
-	for _, name := range []string{"mvmae-serve", "FastAPI", "bare loop"} {
-		extra := func(key string) string {
-			return fmt.Sprintf("%.0f", samples.Of(name, func(s paired.Sample) float64 { return s.Extra[key] }).Median)
-		}
-		report.Printf("| %d | %s | %v | %s | %s | %.0f | %s |\n", clients, name, samples.Of(name, paired.Sample.Rate), extra("p50"), extra("p95"),
-			samples.Of(name, func(s paired.Sample) float64 { return 1000 / s.PerCPU() }).Median, extra("rss"))
+	report.Parts[fmt.Sprintf("%s, %d clients", precision, clients)] = samples
+	row := func(name, cells string) { report.Printf("| %s | %d | %s | %s |\n", precision, clients, name, cells) }
+	names := []string{bareLoop}
+	for _, s := range servers {
+		names = append(names, s.name)
 	}
-	report.Printf("| %d | **mvmae-serve / FastAPI** | **%v** | | | %v | |\n| %d | **mvmae-serve / bare loop** | **%v** | | | %v | |\n",
-		clients, samples.Ratio("mvmae-serve", "FastAPI", paired.Sample.Rate), samples.Ratio("FastAPI", "mvmae-serve", invCPU),
-		clients, samples.Ratio("mvmae-serve", "bare loop", paired.Sample.Rate), samples.Ratio("bare loop", "mvmae-serve", invCPU))
+	for _, name := range names {
+		ms := times(samples[name])
+		row(name, fmt.Sprintf("%v | %.0f | %.0f | %.0f | %.0f | %.0f", samples.Of(name, paired.Sample.Rate), paired.Quantile(ms, 0.5), paired.Quantile(ms, 0.95),
+			paired.Quantile(ms, 0.99), samples.Of(name, cpuMS).Median, samples.Of(name, func(s paired.Sample) float64 { return s.Extra["memory"] }).Median))
+	}
+	median := func(s paired.Sample) float64 { return paired.Quantile(times([]paired.Sample{s}), 0.5) }
+	for _, name := range names {
+		if name != ours {
+			row(fmt.Sprintf("**%s / %s**", ours, name), fmt.Sprintf("**%v** | **%v** | | | %v | ", samples.Ratio(ours, name, paired.Sample.Rate),
+				samples.Ratio(ours, name, median), samples.Ratio(ours, name, cpuMS)))
+		}
+	}
 	return nil
 }
 
-// invCPU is processor time a study: its ratio says how many times less the second contender needs.
-func invCPU(s paired.Sample) float64 { return 1 / s.PerCPU() }
+// cpuMS is processor time a study, in ms.
+func cpuMS(s paired.Sample) float64 { return 1000 / s.PerCPU() }
 
 // writeModel exports a network that was never trained, once.
-func writeModel(preset string, recipe cxr.Recipe) error {
-	return made.Model(modelOf(preset, recipe), preset, recipe, export.Graph{})
+func writeModel(preset string, recipe cxr.Recipe, precision export.Precision) error {
+	if _, err := os.Stat(modelOf(preset, recipe, precision)); err == nil {
+		return nil
+	}
+	spec, err := model.Preset(preset)
+	if err != nil {
+		return err
+	}
+	metadata := exporttest.Metadata(spec)
+	metadata.Preprocessing = recipe.String()
+	if metadata.Calibration, err = json.Marshal(fuse.Calibration{Kind: fuse.NoCalibration}); err != nil {
+		return err
+	}
+	file, err := export.Graph{Precision: precision}.Build(metadata, exporttest.Weights(spec))
+	if err != nil {
+		return err
+	}
+	data, err := proto.Marshal(file)
+	if err != nil {
+		return err
+	}
+	return model.WriteFileAtomic(modelOf(preset, recipe, precision), func(w io.Writer) error {
+		_, err := w.Write(data)
+		return err
+	})
 }
 
 // sameAnswer compares the servers' probabilities for one study.
-func sameAnswer(ctx context.Context, study []byte, a, b *load.Server) error {
+func sameAnswer(ctx context.Context, study []byte, a, b *server, tolerance float64) error {
 	var answers [2]struct{ Probabilities map[string]float64 }
-	for i, s := range []*load.Server{a, b} {
-		doc, err := s.Classify(ctx, study)
+	for i, s := range []*server{a, b} {
+		doc, err := s.classify(ctx, study)
 		if err != nil {
 			return err
 		}
@@ -187,37 +313,8 @@ func sameAnswer(ctx context.Context, study []byte, a, b *load.Server) error {
 	}
 	for label, p := range answers[0].Probabilities {
 		if q := answers[1].Probabilities[label]; !(math.Abs(p-q) <= tolerance) {
-			return fmt.Errorf("%s: mvmae-serve says %.5f, the peer %.5f: they do not do the same work", label, p, q)
+			return fmt.Errorf("%s: %s says %.5f, %s %.5f: they do not do the same work", label, a.name, p, b.name, q)
 		}
 	}
 	return nil
-}
-
-// work is the bare loop: the views of a study run side by side on as many threads as there are cores.
-func work(ctx context.Context, preset string, clients int) error {
-	m, err := ort.Open(modelFile(preset), ort.Options{})
-	if err != nil {
-		return err
-	}
-	defer m.Close()
-	images, _ := exporttest.Inputs(1, m.Metadata().Spec)
-	cores := newCores()
-	w := paired.Worker{PerRound: 1, Amount: float64(studiesOf[clients])}
-	for {
-		w.Extra, err = load.Run(ctx, clients, studiesOf[clients], func(ctx context.Context) error {
-			return cores.both(func(view int) error {
-				_, err := m.Run(ctx, images, []int64{int64(view)})
-				return err
-			})
-		})
-		if err != nil {
-			return err
-		}
-		if w.Extra["rss"], err = load.ResidentMB(os.Getpid()); err != nil {
-			return err
-		}
-		if !w.Done() {
-			return nil
-		}
-	}
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/mvmae/mvmae/model"
 	"github.com/mvmae/mvmae/model/ort"
 	"github.com/mvmae/mvmae/serve"
+	"github.com/mvmae/mvmae/serve/api"
 )
 
 // ClassifyCmd answers the studies in files.
@@ -131,7 +132,7 @@ func listFiles(paths []string) ([]string, error) {
 			if err != nil {
 				return err
 			}
-			if path != root && serve.Skip(d.Name()) {
+			if path != root && api.Skip(d.Name()) {
 				if d.IsDir() {
 					return filepath.SkipDir
 				}

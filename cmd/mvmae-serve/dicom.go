@@ -3,18 +3,17 @@ package main
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
 	"strings"
 	"time"
 
 	"github.com/mvmae/mvmae/cmd/internal/cli"
 	"github.com/mvmae/mvmae/dicom/pacs"
 	"github.com/mvmae/mvmae/internal/hint"
+	"github.com/mvmae/mvmae/serve"
 )
 
 // calling is the flags of a program that calls PACSs.
@@ -111,6 +110,14 @@ func (r *receiver) serve(ctx context.Context) error {
 	return r.Serve(ctx, r.ln)
 }
 
+// counts says what it has done; nil for nil.
+func (r *receiver) counts() func() pacs.Counts {
+	if r == nil {
+		return nil
+	}
+	return r.Counts
+}
+
 // address is where peers call, or "" for nil.
 func (r *receiver) address() string {
 	if r == nil {
@@ -140,17 +147,9 @@ func (n *node) fetcher(archive func() pacs.Archive) (fetch, error) {
 
 // server is TLS as peers must speak it to us.
 func (n *node) server() (*tls.Config, error) {
-	cert, err := tls.LoadX509KeyPair(n.DICOMCert, n.DICOMKey)
+	c, err := serve.TLSFiles{Cert: n.DICOMCert, Key: n.DICOMKey, ClientCA: n.ClientCA}.Config()
 	if err != nil {
 		return nil, fmt.Errorf("--dicom-cert: %w", err)
-	}
-	// TLS 1.2 is the least of PS3.15 B.9.
-	c := &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
-	if n.ClientCA != "" {
-		c.ClientAuth = tls.RequireAndVerifyClientCert
-		if c.ClientCAs, err = pool(n.ClientCA); err != nil {
-			return nil, fmt.Errorf("--dicom-client-ca: %w", err)
-		}
 	}
 	return c, nil
 }
@@ -160,33 +159,27 @@ func (c *calling) client() (*tls.Config, error) {
 	if !c.PACSTLS {
 		return nil, nil
 	}
+	return clientTLS(c.DICOMCert, c.DICOMKey, c.PACSCA)
+}
+
+// clientTLS is TLS as we speak it, with a certificate of our own where there is one, to servers that the system's authorities or
+// those of a file vouch for.
+func clientTLS(cert, key, authorities string) (*tls.Config, error) {
 	conf := &tls.Config{MinVersion: tls.VersionTLS12}
-	if c.DICOMCert != "" {
-		cert, err := tls.LoadX509KeyPair(c.DICOMCert, c.DICOMKey)
+	if cert != "" {
+		pair, err := tls.LoadX509KeyPair(cert, key)
 		if err != nil {
-			return nil, fmt.Errorf("--dicom-cert: %w", err)
+			return nil, fmt.Errorf("certificate %s: %w", cert, err)
 		}
-		conf.Certificates = []tls.Certificate{cert}
+		conf.Certificates = []tls.Certificate{pair}
 	}
-	if c.PACSCA != "" {
+	if authorities != "" {
 		var err error
-		if conf.RootCAs, err = pool(c.PACSCA); err != nil {
-			return nil, fmt.Errorf("--pacs-ca: %w", err)
+		if conf.RootCAs, err = serve.CertPool(authorities); err != nil {
+			return nil, err
 		}
 	}
 	return conf, nil
-}
-
-func pool(path string) (*x509.CertPool, error) {
-	pem, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
-	}
-	p := x509.NewCertPool()
-	if !p.AppendCertsFromPEM(pem) {
-		return nil, hint.Wrap(fmt.Errorf("%s holds no certificate", path), "it must be a PEM file")
-	}
-	return p, nil
 }
 
 // echo asks a PACS whether it is there, and what it offers us.

@@ -56,6 +56,11 @@ func (c *DoctorCmd) Run(ctx context.Context, out *cli.Output) error {
 	for _, to := range c.PACS {
 		checks = append(checks, look("PACS", true, func() (string, error) { return c.echo(ctx, to) }))
 	}
+	return report(out, checks)
+}
+
+// report prints checks. Its error names those that are needed and failed.
+func report(out *cli.Output, checks []check) error {
 	for _, k := range checks {
 		state := "found"
 		if !k.Found {

@@ -36,17 +36,16 @@ type keeping struct {
 	Workers           int               `default:"-1" placeholder:"N" help:"Kept studies classified at a time; 0 leaves them to other servers (default: one per core)."`
 }
 
-// open opens the studies, or returns nil where none are kept. fetcher makes what fetches the missing objects of a study.
-func (k *keeping) open(ctx context.Context, maxBytes int64, fetcher func(func() pacs.Archive) (fetch, error)) (*serve.Durable, error) {
+// open opens the studies with these options and those of the flags, or returns nil where none are kept. fetcher makes what fetches the missing objects of a study.
+func (k *keeping) open(ctx context.Context, opts serve.DurableOptions, fetcher func(func() pacs.Archive) (fetch, error)) (*serve.Durable, error) {
 	if k.Data == "" {
 		return nil, nil
 	}
-	opts := serve.DurableOptions{
-		Quiet: k.Quiet, Limit: k.CompleteWithin, Conflicts: k.SameUID, Attempts: k.Attempts, Retain: k.Retain,
-		CompleteOnRelease: k.CompleteOnRelease, DiskHigh: k.DiskHigh, DiskLow: k.DiskLow, NATS: k.NATS, Replicas: k.NATSReplicas, MaxBytes: maxBytes,
-		Namespace: k.NATSNamespace, Workers: max(k.Workers, 0), Sweep: k.Sweep,
-	}
-	if k.Workers == 0 {
+	opts.Quiet, opts.Limit, opts.CompleteOnRelease = k.Quiet, k.CompleteWithin, k.CompleteOnRelease
+	opts.Conflicts, opts.Attempts, opts.Retain, opts.Sweep = k.SameUID, k.Attempts, k.Retain, k.Sweep
+	opts.DiskHigh, opts.DiskLow = k.DiskHigh, k.DiskLow
+	opts.NATS, opts.Replicas, opts.Namespace = k.NATS, k.NATSReplicas, k.NATSNamespace
+	if opts.Workers = max(k.Workers, 0); k.Workers == 0 {
 		opts.Workers = -1
 	}
 	if k.Webhook != "" {
@@ -64,9 +63,6 @@ func (k *keeping) open(ctx context.Context, maxBytes int64, fetcher func(func() 
 	durable, err = serve.OpenDurable(ctx, k.Data, opts)
 	return durable, err
 }
-
-// minSecretBytes is as much as nobody guesses.
-const minSecretBytes = 16
 
 // validate refuses flags that contradict each other.
 func (k *keeping) validate() error {
@@ -100,7 +96,7 @@ func (k *keeping) validate() error {
 	refuse(k.WebhookSecretFile == "", "openssl rand -hex 32 > FILE", "--webhook needs --webhook-secret-file")
 	if k.WebhookSecretFile != "" {
 		secret, err := os.ReadFile(k.WebhookSecretFile)
-		refuse(err == nil && len(bytes.TrimSpace(secret)) < minSecretBytes, "openssl rand -hex 32 > FILE", "the webhook's secret has fewer than %d bytes", minSecretBytes)
+		refuse(err == nil && len(bytes.TrimSpace(secret)) < serve.MinSecretBytes, "openssl rand -hex 32 > FILE", "the webhook's secret has fewer than %d bytes", serve.MinSecretBytes)
 	}
 	return errors.Join(errs...)
 }

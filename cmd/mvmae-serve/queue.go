@@ -2,18 +2,19 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/mvmae/mvmae/cmd/internal/cli"
 	"github.com/mvmae/mvmae/internal/hint"
-	"github.com/mvmae/mvmae/serve"
+	"github.com/mvmae/mvmae/serve/api"
+	"github.com/mvmae/mvmae/serve/client"
 )
 
 // QueueCmd shows the dead letters of a server and decides about them.
@@ -25,7 +26,11 @@ type QueueCmd struct {
 
 // running is the flag of the server that is asked.
 type running struct {
-	Server string `default:"http://127.0.0.1:8080" placeholder:"URL" help:"The running server."`
+	Server    string `default:"http://127.0.0.1:8080" placeholder:"URL" help:"The running server."`
+	TokenFile string `type:"existingfile" placeholder:"FILE" help:"File with the token that the server knows us by."`
+	ServerCA  string `name:"server-ca" type:"existingfile" placeholder:"FILE" help:"Certificates that vouch for the server (default: the system's)."`
+	Cert      string `type:"existingfile" and:"cert" placeholder:"FILE" help:"Our certificate, for a server that asks for one ..."`
+	Key       string `type:"existingfile" and:"cert" placeholder:"FILE" help:"... and its key."`
 }
 
 // QueueListCmd shows studies.
@@ -53,12 +58,17 @@ type QueueDiscardCmd struct {
 
 // letter is a study in the list.
 type letter struct {
-	serve.StudySummary
+	api.StudySummary
 	Reason string `json:"reason,omitempty"`
 }
 
 func (c *QueueListCmd) Run(ctx context.Context, out *cli.Output) error {
-	letters, err := c.list(ctx, c.State)
+	ask, err := c.client()
+	if err != nil {
+		return err
+	}
+	defer ask.HTTP.CloseIdleConnections()
+	letters, err := list(ctx, ask, c.State)
 	if err != nil {
 		return err
 	}
@@ -75,21 +85,26 @@ func (c *QueueListCmd) Run(ctx context.Context, out *cli.Output) error {
 }
 
 func (c *QueueRetryCmd) Run(ctx context.Context, out *cli.Output) error {
-	return c.decide(ctx, out, "retry")
+	return c.decide(ctx, out, "retry", (*client.Client).Retry)
 }
 
 func (c *QueueDiscardCmd) Run(ctx context.Context, out *cli.Output) error {
-	return c.decide(ctx, out, "discard")
+	return c.decide(ctx, out, "discard", (*client.Client).Discard)
 }
 
 // decide does the same to each study. One that fails leaves the others alone.
-func (c *chosen) decide(ctx context.Context, out *cli.Output, what string) error {
+func (c *chosen) decide(ctx context.Context, out *cli.Output, name string, what func(*client.Client, context.Context, string) (*client.Study, error)) error {
 	if c.All == (len(c.Studies) > 0) {
 		return cli.Exit(cli.ExitUsage, hint.Wrap(errors.New("which dead letters?"), "name their studies, or say --all"))
 	}
+	ask, err := c.client()
+	if err != nil {
+		return err
+	}
+	defer ask.HTTP.CloseIdleConnections()
 	uids := c.Studies
 	if c.All {
-		letters, err := c.list(ctx, "dead")
+		letters, err := list(ctx, ask, "dead")
 		if err != nil {
 			return err
 		}
@@ -98,61 +113,65 @@ func (c *chosen) decide(ctx context.Context, out *cli.Output, what string) error
 		}
 	}
 	var errs []error
-	decided := []serve.StudySummary{}
+	decided := []api.StudySummary{}
 	for _, uid := range uids {
-		var st serve.StudySummary
-		if err := c.ask(ctx, http.MethodPost, "/v1/studies/"+url.PathEscape(uid)+"/"+what, &st); err != nil {
-			errs = append(errs, fmt.Errorf("%s %s: %w", what, uid, err))
+		st, err := what(ask, ctx, uid)
+		if err != nil {
+			errs = append(errs, reached(fmt.Errorf("%s %s: %w", name, uid, err)))
 			continue
 		}
-		decided = append(decided, st)
+		decided = append(decided, st.StudySummary)
 		out.Printf("%s  %s\n", st.StudyInstanceUID, st.State)
 	}
 	return errors.Join(append(errs, out.Result(map[string]any{"studies": decided}))...)
 }
 
-// list follows the pages, and asks for the reason of each dead letter.
-func (r *running) list(ctx context.Context, state string) ([]letter, error) {
+// list asks for the reason of each dead letter too.
+func list(ctx context.Context, ask *client.Client, state string) ([]letter, error) {
 	letters := []letter{}
-	for path := "/v1/studies?limit=1000&state=" + state; path != ""; {
-		var page serve.StudyList
-		if err := r.ask(ctx, http.MethodGet, path, &page); err != nil {
-			return nil, err
+	for st, err := range ask.Studies(ctx, state) {
+		if err != nil {
+			return nil, reached(err)
 		}
-		for _, st := range page.Studies {
-			l := letter{StudySummary: st}
-			if st.State == "dead" {
-				if err := r.ask(ctx, http.MethodGet, "/v1/studies/"+st.StudyInstanceUID, &l); err != nil {
-					return nil, err
-				}
+		l := letter{StudySummary: st}
+		if st.State == "dead" {
+			study, err := ask.Study(ctx, st.StudyInstanceUID)
+			if err != nil {
+				return nil, err
 			}
-			letters = append(letters, l)
+			l.Reason = study.Reason
 		}
-		path = page.Next
+		letters = append(letters, l)
 	}
 	return letters, nil
 }
 
-// ask asks the server, whose problem becomes an error with its hint.
-func (r *running) ask(ctx context.Context, method, path string, doc any) error {
-	request, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(r.Server, "/")+path, nil)
-	if err != nil {
-		return cli.Exit(cli.ExitUsage, hint.Wrap(err, "--server is an address like http://127.0.0.1:8080"))
-	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
+// reached adds the cure to the error of a server that is not there.
+func reached(err error) error {
+	var unreached *url.Error
+	if errors.As(err, &unreached) {
 		return hint.Wrap(err, "is the server running? --server says where")
 	}
-	defer response.Body.Close()
-	if response.StatusCode/100 != 2 {
-		var p serve.Problem
-		if json.NewDecoder(response.Body).Decode(&p) != nil || p.Code == "" {
-			return fmt.Errorf("the server answered %s", response.Status)
+	return err
+}
+
+// client is how the server is called. A person who waits for an answer tries again: the program does not.
+func (r *running) client() (*client.Client, error) {
+	if u, err := url.Parse(r.Server); err != nil || u.Host == "" {
+		return nil, cli.Exit(cli.ExitUsage, hint.Wrap(fmt.Errorf("--server %s is no address", r.Server), "like http://127.0.0.1:8080"))
+	}
+	c := &client.Client{URL: r.Server, Tries: 1}
+	if r.TokenFile != "" {
+		token, err := os.ReadFile(r.TokenFile)
+		if err != nil {
+			return nil, fmt.Errorf("--token-file: %w", err)
 		}
-		return &p
+		c.Token = strings.TrimSpace(string(token))
 	}
-	if err := json.NewDecoder(response.Body).Decode(doc); err != nil {
-		return fmt.Errorf("read the server's answer: %w", err)
+	secure, err := clientTLS(r.Cert, r.Key, r.ServerCA)
+	if err != nil {
+		return nil, err
 	}
-	return nil
+	c.HTTP = &http.Client{Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: secure}}
+	return c, nil
 }

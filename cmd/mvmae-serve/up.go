@@ -5,6 +5,9 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"os"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -18,14 +21,15 @@ import (
 
 // UpCmd answers studies over HTTP until it is interrupted.
 type UpCmd struct {
-	Model    string `required:"" type:"path" placeholder:"FILE" help:"Model file, as mvmae-export makes it."`
-	Listen   string `default:"127.0.0.1:8080" help:"Host and port; port 0 takes a free one."`
-	Insecure bool   `help:"Accept callers from other machines, without asking who they are."`
-	device   `embed:"" group:"How the model is run"`
-	accepted `embed:""`
-	keeping  `embed:"" group:"Studies that are kept"`
-	node     `embed:"" group:"DICOM network"`
-	Check    bool `help:"Open the model and the address as up would, and leave."`
+	configured `embed:""`
+	serving    `embed:""`
+	Listen     string `default:"127.0.0.1:8080" help:"Host and port; port 0 takes a free one."`
+	guarding   `embed:"" group:"Who may call"`
+	device     `embed:"" group:"How the model is run"`
+	accepted   `embed:""`
+	keeping    `embed:"" group:"Studies that are kept"`
+	node       `embed:"" group:"DICOM network"`
+	Check      bool `help:"Try all that up would need, say what is missing, and leave."`
 
 	MaxRequestMiB int64         `name:"max-request-mib" default:"512" help:"Size of a request, and of what a zip inflates to."`
 	MaxFileMiB    int64         `name:"max-file-mib" default:"128" help:"Size of one object."`
@@ -48,25 +52,34 @@ func (c *UpCmd) Run(ctx context.Context, out *cli.Output) error {
 	if err := c.validate(); err != nil {
 		return cli.Exit(cli.ExitUsage, err)
 	}
-	ln, err := serve.Listen(ctx, c.Listen, c.Insecure)
-	if errors.Is(err, serve.ErrNotLoopback) {
-		return cli.Exit(cli.ExitUsage, err)
+	if c.Check {
+		return c.check(ctx, out)
 	}
+	ln, err := c.listen(ctx)
 	if err != nil {
 		return err
 	}
 	defer ln.Close()
+	guards, err := c.guarding.open()
+	if err != nil {
+		return err
+	}
+	defer guards.audit.Close()
+	telemetry, err := serve.NewTelemetry(ctx)
+	if err != nil {
+		return cli.Exit(cli.ExitUsage, err)
+	}
+	defer telemetry.Close(ctx)
 	codecs := external.NewPool(external.Options{})
 	defer codecs.Close()
-	if c.Check {
-		engine, err := c.open(codecs)
-		if err != nil {
-			return err
-		}
-		defer engine.Close()
-		return c.announce(out, ln, nil, engine)
+	engine := c.engine(codecs)
+	engine.Observe = telemetry.Observe
+	models := c.models(engine, slog.Default())
+	defer models.Close() // last: by then every study is answered
+	durable, receiver, err := c.keep(ctx, serve.DurableOptions{MaxBytes: c.MaxFileMiB << 20, Audit: guards.audit, Telemetry: telemetry})
+	if err != nil && ctx.Err() != nil { // told to stop before it began
+		return nil
 	}
-	durable, receiver, err := c.keep(ctx)
 	if err != nil {
 		return err
 	}
@@ -75,30 +88,30 @@ func (c *UpCmd) Run(ctx context.Context, out *cli.Output) error {
 	}
 	server := serve.NewServer(serve.ServerOptions{
 		Limits:  serve.Limits{RequestBytes: c.MaxRequestMiB << 20, FileBytes: c.MaxFileMiB << 20, Files: c.MaxFiles},
-		Studies: c.MaxStudies, ReadTimeout: c.ReadTimeout, DrainDelay: c.DrainDelay, Durable: durable,
+		Studies: c.MaxStudies, ReadTimeout: c.ReadTimeout, DrainDelay: c.DrainDelay, Models: models, Durable: durable,
+		Telemetry: telemetry, DICOM: receiver.counts(),
+		TLS: guards.tls, Certified: c.CallerCA != "", Tokens: guards.tokens, Audit: guards.audit,
 	})
 	// The server answers while the model is loaded, /readyz with 503, so that whoever watches it sees that it lives.
 	slog.Info("listening", "address", ln.Addr().String())
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
+	hangup := make(chan os.Signal, 1) // from before the first model is loaded on: nobody is ended by it
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
 	var serving errgroup.Group
 	serving.Go(func() error { return server.Serve(ctx, ln) })
 	serving.Go(func() error { return receiver.serve(ctx) })
-	engine, err := c.open(codecs)
-	if err != nil {
+	serving.Go(func() error { reload(ctx, hangup, models); return nil })
+	if err := c.ready(out, ln, receiver, models); err != nil {
 		stop()
 		return errors.Join(err, serving.Wait())
 	}
-	defer engine.Close() // last: by then every study is answered
-	server.Ready(engine)
-	if err := c.announce(out, ln, receiver, engine); err != nil {
-		stop()
-		return errors.Join(err, serving.Wait())
-	}
+	serving.Go(func() error { models.Run(ctx); return nil })
 	if durable != nil { // it works on while the server drains, then finishes what is at hand
 		working, rest := context.WithCancel(context.WithoutCancel(ctx))
 		var work errgroup.Group
-		work.Go(func() error { defer stop(); return durable.Run(working, engine) })
+		work.Go(func() error { defer stop(); return durable.Run(working, models) })
 		err = serving.Wait()
 		rest()
 		return errors.Join(err, work.Wait())
@@ -106,14 +119,21 @@ func (c *UpCmd) Run(ctx context.Context, out *cli.Output) error {
 	return serving.Wait()
 }
 
+func (c *UpCmd) listen(ctx context.Context) (net.Listener, error) {
+	ln, err := serve.Listen(ctx, c.Listen, c.Insecure || c.asks())
+	if errors.Is(err, serve.ErrNotLoopback) {
+		err = cli.Exit(cli.ExitUsage, err)
+	}
+	return ln, err
+}
+
 // keep opens the folder of studies and the DICOM node that fills it. Each is nil where it is not asked for.
-func (c *UpCmd) keep(ctx context.Context) (*serve.Durable, *receiver, error) {
-	maxBytes := c.MaxFileMiB << 20
-	durable, err := c.keeping.open(ctx, maxBytes, c.fetcher)
+func (c *UpCmd) keep(ctx context.Context, opts serve.DurableOptions) (*serve.Durable, *receiver, error) {
+	durable, err := c.keeping.open(ctx, opts, c.fetcher)
 	if err != nil || durable == nil {
 		return nil, nil, err
 	}
-	receiver, err := c.node.open(ctx, durable.Archive(), maxBytes)
+	receiver, err := c.node.open(ctx, durable.Archive(), opts.MaxBytes)
 	if err != nil {
 		durable.Close()
 		return nil, nil, err
@@ -121,10 +141,11 @@ func (c *UpCmd) keep(ctx context.Context) (*serve.Durable, *receiver, error) {
 	return durable, receiver, nil
 }
 
-func (c *UpCmd) open(codecs *external.Pool) (*serve.Engine, error) {
-	options := c.device.options()
-	options.DICOM, options.Codecs, options.Modalities = c.limits(), codecs, c.Modalities
-	return serve.Open(c.Model, options)
+// engine is how each model is run.
+func (c *UpCmd) engine(codecs *external.Pool) serve.Options {
+	opts := c.device.options()
+	opts.DICOM, opts.Codecs, opts.Modalities = c.limits(), codecs, c.Modalities
+	return opts
 }
 
 // limits are those of one object. The size holds for what a deflated one inflates to as well.
@@ -134,10 +155,38 @@ func (c *UpCmd) limits() dicom.Limits {
 	return lim
 }
 
-func (c *UpCmd) announce(out *cli.Output, ln net.Listener, receiver *receiver, engine *serve.Engine) error {
+// reload looks at the model files whenever SIGHUP comes, until ctx ends. Tokens, certificates and the audit log need no signal.
+func reload(ctx context.Context, hangup <-chan os.Signal, models *serve.Models) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-hangup:
+			slog.Info("look for models")
+			if err := models.Reload(); err != nil {
+				slog.Error("look for models", "error", err)
+			}
+		}
+	}
+}
+
+// ready loads the models, and says so.
+func (c *UpCmd) ready(out *cli.Output, ln net.Listener, receiver *receiver, models *serve.Models) error {
+	if err := models.Load(); err != nil {
+		return err
+	}
+	engine, release, err := models.Use("", "")
+	if err != nil {
+		return err
+	}
+	defer release()
 	m := engine.Model()
 	slog.Info("ready", "model", m.Name, "version", m.Version, "sha256", m.SHA256, "device", engine.Device())
-	url := "http://" + ln.Addr().String()
+	scheme := "http://"
+	if c.TLSCert != "" {
+		scheme = "https://"
+	}
+	url := scheme + ln.Addr().String()
 	out.Printf("%s\n", url)
 	return out.Result(upDoc{URL: url, DICOM: receiver.address(), Model: m, Device: engine.Device()})
 }
@@ -161,5 +210,5 @@ func (c *UpCmd) validate() error {
 	if c.DICOM != "" && c.Data == "" {
 		errs = append(errs, hint.Wrap(errors.New("--dicom is of no use without --data"), "name the folder that keeps the studies with --data"))
 	}
-	return errors.Join(append(errs, c.device.validate(), c.keeping.validate(), c.node.validate())...)
+	return errors.Join(append(errs, c.serving.validate(), c.device.validate(), c.guarding.validate(), c.keeping.validate(), c.node.validate())...)
 }

@@ -111,6 +111,13 @@ type classifier struct {
 // fitter trains a classifier to the end of its run.
 type fitter func(context.Context, *cli.Output, *train.Device, *train.Run, *data.Pack) (eval.Report, error)
 
+// run trains and leaves the run's page.
+func (fit fitter) run(ctx context.Context, out *cli.Output, dev *train.Device, run *train.Run, pack *data.Pack) (eval.Report, error) {
+	rep, err := fit(ctx, out, dev, run, pack)
+	leavePage(dev, run, pack, err)
+	return rep, err
+}
+
 // start makes the run folder and trains. A pretrained encoder has its own size and method.
 func (c classifier) start(ctx context.Context, out *cli.Output, fit fitter) error {
 	if info, err := os.Stat(c.init); err == nil && info.IsDir() {
@@ -137,7 +144,7 @@ func (c classifier) start(ctx context.Context, out *cli.Output, fit fitter) erro
 	if err != nil {
 		return err
 	}
-	rep, err := fit(ctx, out, dev, run, pack)
+	rep, err := fit.run(ctx, out, dev, run, pack)
 	if err != nil {
 		return err
 	}
@@ -194,7 +201,7 @@ func (c classifier) seed(ctx context.Context, out *cli.Output, dev *train.Device
 		return rep, err
 	}
 	fmt.Fprintf(out.Stderr, "%s: seed %d\n", c.kind, c.cfg.Seed)
-	return fit(ctx, out, dev, run, pack)
+	return fit.run(ctx, out, dev, run, pack)
 }
 
 // finetune trains a classifier's weights to the end of a run, from a pretrained encoder or from random ones.

@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,6 +18,7 @@ import (
 	"github.com/mvmae/mvmae/model"
 	"github.com/mvmae/mvmae/train"
 	"github.com/mvmae/mvmae/train/data"
+	"github.com/mvmae/mvmae/train/report"
 )
 
 // recipeFlags choose a config: a recipe, then settings over it.
@@ -170,6 +173,16 @@ func steps(out *cli.Output, run *train.Run, dev *train.Device, note func(train.S
 	}
 }
 
+// leavePage writes the page of a run that has ended with err, or was stopped. Without it the run is as good.
+func leavePage(dev *train.Device, run *train.Run, pack *data.Pack, err error) {
+	if err != nil && !errors.Is(err, train.ErrInterrupted) {
+		return
+	}
+	if err := report.LeavePage(dev, run, pack); err != nil {
+		slog.Warn("the run has no page", "error", err)
+	}
+}
+
 // pretrain runs a run to its end.
 func pretrain(ctx context.Context, out *cli.Output, dev *train.Device, run *train.Run, pack *data.Pack) error {
 	var last train.Status
@@ -183,6 +196,7 @@ func pretrain(ctx context.Context, out *cli.Output, dev *train.Device, run *trai
 	})
 	err := train.Pretrain(ctx, dev, run, pack, report)
 	done()
+	leavePage(dev, run, pack, err)
 	if err != nil {
 		return err
 	}
@@ -236,7 +250,7 @@ func (c *ResumeCmd) Run(ctx context.Context, out *cli.Output) error {
 	case run.Info.Kind == "probe":
 		fit = probe
 	}
-	rep, err := fit(ctx, out, dev, run, pack)
+	rep, err := fit.run(ctx, out, dev, run, pack)
 	if err != nil {
 		return err
 	}

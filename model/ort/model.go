@@ -145,13 +145,44 @@ func plain(err error) error {
 
 const anew = "make the file anew with mvmae-export of this version"
 
-// check runs the graph once, which warms it up and shows whether its inputs and outputs are those that the metadata promise.
+// check runs the graph, which warms it up and shows whether its inputs and outputs are those that the metadata promise, and
+// whether it says what it said when it was exported.
 func (m *Model) check() error {
 	s := m.metadata.Spec
-	if _, err := m.Run(context.Background(), make([]float32, s.ImageSize*s.ImageSize), []int64{0}); err != nil {
+	if _, err := m.logits(make([]float32, s.ImageSize*s.ImageSize), 0); err != nil {
 		return hint.Wrap(fmt.Errorf("its graph is not what its metadata say: %w", err), anew)
 	}
-	return nil
+	if m.metadata.SelfTest == nil {
+		return nil
+	}
+	return m.metadata.SelfTest.Check(s, m.tolerance(), m.logits)
+}
+
+// tolerance is how far a logit may lie from that of the machine that exported the file. In float32 on a CPU the sums are done in
+// another order; CUDA multiplies in TF32, lower precisions round at other places, as much as the exporter saw them do.
+func (m *Model) tolerance() float64 {
+	exact := m.metadata.Precision == "" || m.metadata.Precision == "fp32"
+	switch check := m.metadata.Check; {
+	case exact && m.device == CPU:
+		return 1e-3
+	case check != nil:
+		return max(0.05, check.LogitDifference)
+	}
+	return 0.05
+}
+
+// logits are those of one image.
+func (m *Model) logits(image []float32, view int64) (row [model.NumLabels]float32, err error) {
+	out, err := m.Run(context.Background(), image, []int64{view})
+	if err != nil {
+		return row, err
+	}
+	return out.Logits[0], nil
+}
+
+// SelfTest is what the model says of drawn images, for its file.
+func (m *Model) SelfTest() (*model.SelfTest, error) {
+	return model.NewSelfTest(m.metadata.Spec, m.logits)
 }
 
 // Metadata returns what the file says of itself.

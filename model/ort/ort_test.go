@@ -221,46 +221,6 @@ func TestRun_EndedContextGivesItsCause(t *testing.T) {
 	}
 }
 
-// endless returns a model that never comes to an end unless all views are 0: a loop without limit stands before them.
-func endless(t *testing.T) []byte {
-	f := file(t, "nano")
-	for _, n := range f.Graph.Node {
-		for i := range n.Input {
-			if n.Input[i] == "view" {
-				n.Input[i] = "view_after"
-			}
-		}
-	}
-	info := func(name string, kind onnxpb.TensorProto_DataType, dims ...*onnxpb.TensorShapeProto_Dimension) *onnxpb.ValueInfoProto {
-		return &onnxpb.ValueInfoProto{Name: name, Type: &onnxpb.TypeProto{
-			Value: &onnxpb.TypeProto_TensorType{TensorType: &onnxpb.TypeProto_Tensor{
-				ElemType: int32(kind), Shape: &onnxpb.TensorShapeProto{Dim: dims},
-			}},
-		}}
-	}
-	n := &onnxpb.TensorShapeProto_Dimension{Value: &onnxpb.TensorShapeProto_Dimension_DimParam{DimParam: "N"}}
-	turn, going, view := info("turn", onnxpb.TensorProto_INT64), info("going", onnxpb.TensorProto_BOOL), info("view_in", onnxpb.TensorProto_INT64, n)
-	body := &onnxpb.GraphProto{
-		Name:  "body",
-		Input: []*onnxpb.ValueInfoProto{turn, going, view}, Output: []*onnxpb.ValueInfoProto{info("go_on", onnxpb.TensorProto_BOOL), info("view_out", onnxpb.TensorProto_INT64, n)},
-		Node: []*onnxpb.NodeProto{
-			{OpType: "Identity", Input: []string{"going"}, Output: []string{"go_on"}},
-			{OpType: "Identity", Input: []string{"view_in"}, Output: []string{"view_out"}},
-		},
-	}
-	most := &onnxpb.TensorProto{Name: "most", DataType: int32(onnxpb.TensorProto_INT64), Int64Data: []int64{1 << 60}}
-	f.Graph.Initializer = append(f.Graph.Initializer, most)
-	keep := int64(0)
-	f.Graph.Node = append([]*onnxpb.NodeProto{
-		{OpType: "ReduceMax", Input: []string{"view"}, Output: []string{"largest"}, Attribute: []*onnxpb.AttributeProto{
-			{Name: "keepdims", Type: onnxpb.AttributeProto_INT, I: &keep}}},
-		{OpType: "Mul", Input: []string{"largest", "most"}, Output: []string{"turns"}},
-		{OpType: "Loop", Input: []string{"turns", "", "view"}, Output: []string{"view_after"}, Attribute: []*onnxpb.AttributeProto{
-			{Name: "body", Type: onnxpb.AttributeProto_GRAPH, G: body}}},
-	}, f.Graph.Node...)
-	return marshal(t, f)
-}
-
 // ending is a context that ends when a Run begins to watch it, which is after it has looked whether it has ended already.
 type ending struct {
 	context.Context
@@ -277,7 +237,9 @@ func (e ending) AfterFunc(f func()) (stop func() bool) {
 func (e ending) Value(any) any { return nil }
 
 func TestRun_ContextThatEndsMeanwhileTerminatesIt(t *testing.T) {
-	m := open(t, endless(t))
+	f := file(t, "nano")
+	exporttest.Endless(f)
+	m := open(t, marshal(t, f))
 	images, _ := exporttest.Inputs(1, m.Metadata().Spec)
 	ctx, cancel := context.WithCancel(t.Context())
 	if _, err := m.Run(ending{ctx, cancel}, images, []int64{1}); !errors.Is(err, context.Canceled) {

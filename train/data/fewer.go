@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/mvmae/mvmae/dicom/cxr"
 	"github.com/mvmae/mvmae/internal/hint"
 	"github.com/mvmae/mvmae/model"
 )
@@ -40,4 +41,25 @@ func (p *Pack) Fewer(n int, seed uint64) (*Pack, error) {
 		}
 	}
 	return &fewer, nil
+}
+
+// OfTwoViews is the pack with only the studies that have exactly two views; with one, of each only the first frontal view, or the first.
+// All else is shared with p, which is to be closed.
+func (p *Pack) OfTwoViews(one bool) *Pack {
+	two := *p
+	two.Studies = nil
+	for _, study := range p.Studies {
+		if len(study.Images) != 2 {
+			continue
+		}
+		if one {
+			first := study.Images[0]
+			if p.Images[first].View != cxr.Frontal && p.Images[study.Images[1]].View == cxr.Frontal {
+				first = study.Images[1]
+			}
+			study.Images = []int{first}
+		}
+		two.Studies = append(two.Studies, study)
+	}
+	return &two
 }

@@ -87,7 +87,7 @@ func (e *exposer) limits(sum []float64, v *View) (lo, hi float64) {
 	return find(0.01), max(find(0.995), find(0.01)+0.5)
 }
 
-// opening is the collimated part of the picture: columns left to right, rows above to below.
+// opening is the collimated part of the picture without the shadow's edge: columns left to right, rows above to below.
 func (e *exposer) opening(v *View) (left, right, above, below int) {
 	if v.field == (field{}) {
 		return 0, e.size, 0, e.size
@@ -95,7 +95,7 @@ func (e *exposer) opening(v *View) (left, right, above, below int) {
 	edge := func(mm float64) int {
 		return int(clamp(mm*float64(e.size)/v.detector.FieldMM+float64(e.size)/2, 0, float64(e.size)))
 	}
-	return edge(-v.field.left), edge(v.field.right), edge(-v.field.top), edge(v.field.bottom)
+	return edge(-v.field.left) + 1, edge(v.field.right) - 1, edge(-v.field.top) + 1, edge(v.field.bottom) - 1
 }
 
 // blacken covers what lies outside the collimator's opening.

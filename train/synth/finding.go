@@ -148,11 +148,15 @@ func newDrawer(rng *rand.Rand, a *anatomy) *drawer {
 	return d
 }
 
-// add appends a finding; severities are skewed to the mild.
+// mildness skews severities: above 1 to the mild, below 1 to the gross. With the spreads of newAnatomy it sets how hard the
+// phantom is (docs/phantom.md).
+const mildness = 0.9
+
+// add appends a finding.
 func (d *drawer) add(label, kind string, side int, at vec) *Finding {
 	d.found = append(d.found, Finding{
 		Label: label, Kind: kind, Side: sides[side].name, side: side,
-		Severity: pow(d.rng.Float64(), 1.3),
+		Severity: pow(d.rng.Float64(), mildness),
 		X:        at.x, Y: at.y, Z: at.z,
 		seed: d.rng.Uint64(),
 	})

@@ -16,15 +16,9 @@ func with(patient int, findings ...Finding) *Study {
 
 // place draws a finding of a kind in a patient's body, as newFindings does, with a severity of its own.
 func place(patient int, label, kind string, severity float64) Finding {
-	p := NewPatient(&Plain, 11, patient)
-	for try := uint64(0); ; try++ {
-		d := newDrawer(stream(try, streamFinding), &p.anatomy)
-		d.draw(label, map[string]bool{label: true})
-		if f := d.found[0]; f.Kind == kind {
-			f.Severity = severity
-			return f
-		}
-	}
+	f := placed(NewPatient(&Plain, 11, patient), label, kind)
+	f.Severity = severity
+	return f
 }
 
 func TestIncidences_AllLabelsInThreeHundredStudies(t *testing.T) {

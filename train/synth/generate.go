@@ -61,7 +61,10 @@ func (c *Config) complete() error {
 	if c.Workers == 0 {
 		c.Workers = runtime.GOMAXPROCS(0)
 	}
+	_, known := layouts(*c)[c.At.Name]
 	switch {
+	case !known:
+		return fmt.Errorf("%w: an institution of the name %q has no layout", ErrConfig, c.At.Name)
 	case c.Studies < 1:
 		return fmt.Errorf("%w: %d studies; at least 1 is needed", ErrConfig, c.Studies)
 	case c.Size < minSize || c.Size > maxSize:
@@ -249,13 +252,15 @@ var truthHeader = []string{"study_instance_uid", "patient_id", "label", "finding
 func (s *Study) truth(r *renderer, how layout) (rows [][]string) {
 	patient, study := how.names(s)
 	number := func(x float64) string { return strconv.FormatFloat(x, 'f', 2, 64) }
-	for i, f := range s.Findings {
-		contrast := map[Projection]float64{PA: s.contrast(r, i, PA), AP: s.contrast(r, i, AP), LL: s.contrast(r, i, LL)}
-		for _, v := range s.Views {
-			if _, known := contrast[v.Projection]; !known {
-				contrast[v.Projection] = s.contrast(r, i, v.Projection)
-			}
+	projections := []Projection{PA, AP, LL}
+	for _, v := range s.Views {
+		if !slices.Contains(projections, v.Projection) {
+			projections = append(projections, v.Projection)
 		}
+	}
+	contrasts := s.contrasts(r, projections)
+	for i, f := range s.Findings {
+		contrast := contrasts[i]
 		var shown []string
 		for _, projection := range s.shownIn(contrast) {
 			shown = append(shown, string(projection))

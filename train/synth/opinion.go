@@ -23,33 +23,33 @@ type subject struct {
 
 // habit is how often a radiologist speaks in which way of a label.
 type habit struct {
-	omits         float64 // of what is there: share left unsaid
-	hedges        float64 // of what is there: share called possible
-	doubts        float64 // of what is not there, in an ill study: share called possible
-	denies        float64 // of what is not there: share denied; the rest is silence
-	usuallyBarely float64 // a severity of 1 is hedged by so much less than the mean, one of 0 by as much more
+	hedges float64 // of what is there: share called possible
+	doubts float64 // of what is not there, in an ill study: share called possible
+	denies float64 // of what is not there: share denied; the rest is silence
 }
+
+// omits is the share of what is there that a report leaves out (chosen).
+const omits = 0.02
 
 // habitOf follows the states of the dataset's labels, so that these come out as often as there: half of the uncertain have it.
 // PadChest and ChestX-ray14 have no such states: what Spanish reports hedge and deny is chosen, after their commonest words.
 func habitOf(at *Institution, label int) habit {
-	h := habit{omits: 0.02, usuallyBarely: 0.5}
 	r := worldRates()[at.Name]
 	if r == nil || r.uncertain == [model.NumLabels]float64{} {
-		h.hedges, h.doubts = 0.08, 0
 		switch model.Labels[label] {
 		case "Consolidation", "Lung Opacity":
-			h.denies = 0.12
+			return habit{hedges: 0.08, denies: 0.12}
 		case "Pleural Effusion", "Pneumothorax", "Lung Lesion":
-			h.denies = 0.04
+			return habit{hedges: 0.08, denies: 0.04}
 		}
-		return h
+		return habit{hedges: 0.08}
 	}
 	share, half := r.alone[label], r.uncertain[label]/2
-	h.hedges = half / share
-	h.doubts = half / max(half, 1-share-r.alone[noFinding])
-	h.denies = min(0.95, r.negative[label]/(1-share-half))
-	return h
+	return habit{
+		hedges: half / share,
+		doubts: half / max(half, 1-share-r.alone[noFinding]),
+		denies: min(0.95, r.negative[label]/(1-share-half)),
+	}
 }
 
 // opine draws what is said of a study.
@@ -65,11 +65,10 @@ func (s *Study) opine(rng *rand.Rand) (o opinion) {
 		u, v := rng.Float64(), rng.Float64()
 		o.about[l] = s.subject(l, rng)
 		if truth[l] == model.Positive {
-			// The faint are hedged most: the mean over severities (power 1.3 of a uniform draw, mean 0.435) is h.hedges.
-			hedges := h.hedges * (1 + h.usuallyBarely*(0.435-o.about[l].severity)*2)
+			// The faint are hedged most. Severities are the power 1.3 of a uniform draw: their mean is 1/2.3.
 			switch {
-			case u < h.omits:
-			case v < hedges:
+			case u < omits:
+			case v < h.hedges*(1+1/2.3-o.about[l].severity):
 				o.says[l] = model.Uncertain
 			default:
 				o.says[l] = model.Positive

@@ -21,8 +21,8 @@ func (f *Finding) morph(a *anatomy, p pose) {
 		a.upper *= 1.16 + 0.55*s
 		a.aorta *= 1.03 + 0.12*s
 	case "oedema":
-		a.lungMu *= 1.02 + 0.12*s
-		a.vessels *= 1.05 + 0.25*s
+		a.lungMu *= 1 + 0.14*s
+		a.vessels *= 1.05 + 0.35*s
 	case "air":
 		if p == supine { // air lies in front and below: the deep sulcus
 			a.dome[f.side] -= 10 + 16*s
@@ -87,25 +87,25 @@ func (f *Finding) add(b *builder) {
 		base := b.at(sides[f.side].sign*50, 15, b.dome[f.side]+5)
 		f.opaque(b, upright(base, 36*k, 50*k, mix(22, 38, s)*k), mix(0.006, 0.012, s), true)
 	case "dense region":
-		f.patches(b, rng, 3, 14, mix(24, 40, s), mix(0.006, 0.011, s))
+		f.patches(b, rng, 3, 14, mix(26, 42, s), mix(0.007, 0.0145, s))
 	case "haze":
-		f.patches(b, rng, 2, 14, mix(34, 52, s), mix(0.0028, 0.005, s))
+		f.patches(b, rng, 2, 14, mix(34, 52, s), mix(0.003, 0.0065, s))
 	case "patches, dense":
-		f.patches(b, rng, 4+rng.IntN(4), 22, mix(15, 23, s), mix(0.008, 0.013, s))
+		f.patches(b, rng, 4+rng.IntN(4), 22, mix(15, 23, s), mix(0.008, 0.0145, s))
 	case "patches, faint":
-		f.patches(b, rng, 4+rng.IntN(4), 26, mix(16, 26, s), mix(0.0045, 0.007, s))
+		f.patches(b, rng, 4+rng.IntN(4), 26, mix(16, 26, s), mix(0.0045, 0.008, s))
 	case "nodule":
-		r := mix(5, 13, s) * k
+		r := mix(6, 15, s) * k
 		f.opaque(b, upright(f.at(), r, r, r), muOpacity, false)
 	case "mass":
-		r := mix(16, 30, s) * k
+		r := mix(18, 36, s) * k
 		f.opaque(b, ellipsoid(f.at(), r, r*0.85, r*0.9, rotation(rng.Float64(), rng.Float64(), 0)), muOpacity, false)
 	case "fluid":
 		f.addFluid(b)
 	case "air":
 		f.addAir(b)
 	case "pleural thickening":
-		b.soft = append(b.soft, ellipsoid(f.at(), mix(6, 14, s)*k, mix(26, 42, s)*k, mix(26, 55, s)*k, aligned(f.outward(b))))
+		b.soft = append(b.soft, ellipsoid(f.at(), mix(8, 18, s)*k, mix(26, 44, s)*k, mix(28, 58, s)*k, aligned(f.outward(b))))
 	case "calcified plaques":
 		f.addPlaques(b, rng)
 	case "displaced ribs":
@@ -145,11 +145,11 @@ func (f *Finding) addOedema(b *builder, rng *rand.Rand) {
 	s, k := f.Severity, b.scale
 	for side := range sides {
 		l, sign := &b.lungs[side], sides[side].sign
-		l.opaque = append(l.opaque, blob{upright(b.at(sign*52, 8, -12), 50*k, 66*k, 78*k), mix(0.001, 0.0065, s), true})
+		l.opaque = append(l.opaque, blob{upright(b.at(sign*52, 8, -12), 50*k, 66*k, 78*k), mix(0.0004, 0.0095, s), true})
 		for range 5 {
 			at := b.at(sign*mix(40, 85, rng.Float64()), mix(-35, 50, rng.Float64()), mix(-90, 40, rng.Float64()))
 			r := mix(16, 28, rng.Float64()) * k
-			l.opaque = append(l.opaque, blob{upright(at, r, r, r), mix(0.001, 0.0045, s), true})
+			l.opaque = append(l.opaque, blob{upright(at, r, r, r), mix(0.0004, 0.007, s), true})
 		}
 	}
 }
@@ -225,7 +225,7 @@ func (f *Finding) addPlaques(b *builder, rng *rand.Rand) {
 		at := b.pleura(f.side, clamp(z, -110, 90), angle)
 		out := at.sub(b.lungs[f.side].cavity.c)
 		out.z = 0
-		plaque := ellipsoid(at, mix(1.8, 3, f.Severity)*k, mix(8, 16, rng.Float64())*k, mix(6, 13, rng.Float64())*k, aligned(out.unit()))
+		plaque := ellipsoid(at, mix(2, 4, f.Severity)*k, mix(9, 18, rng.Float64())*k, mix(7, 15, rng.Float64())*k, aligned(out.unit()))
 		b.dense = append(b.dense, density{plaque, muCalcium - muSoft})
 	}
 }

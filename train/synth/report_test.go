@@ -192,6 +192,28 @@ func TestLabels_StatesAsInTheTables(t *testing.T) {
 	}
 }
 
+// PadChest and ChestX-ray14 have no states: what is possible is labelled too.
+func TestLabels_ListsAsLongAsInTheTables(t *testing.T) {
+	const n = 6000
+	for _, name := range []string{"padchest", "nih"} {
+		at := institution(t, name)
+		own, _ := ratesOf(name)
+		var named [model.NumLabels]float64
+		for _, s := range first(at, n) {
+			for l, state := range s.labels(s.Report()) {
+				if state == model.Positive || state == model.Uncertain {
+					named[l]++
+				}
+			}
+		}
+		for l, label := range model.Labels {
+			if l != noFinding { // the labeller's errors make more of the healthy ill than of the ill healthy
+				near(t, name+": "+label, named[l]/n, own.alone[l], 0.025)
+			}
+		}
+	}
+}
+
 func TestLabels_ErrorsAsStated(t *testing.T) {
 	at := institution(t, "nih")
 	own, _ := ratesOf("nih")

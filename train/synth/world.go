@@ -12,10 +12,8 @@ import (
 	"github.com/mvmae/mvmae/model"
 )
 
-//go:generate sh -c "go run ./worldtable --padchest $PADCHEST --chexpert $CHEXPERT --nih $NIH > worlds.csv"
-
 // worlds.csv says how often a label occurs in a dataset's studies, alone and with each other. An uncertain label counts half.
-// worldtable made it from the real tables; MIMIC-CXR's rates are the published ones.
+// It is counted in the real tables ("go test ./test/tables -run Worlds -update"); MIMIC-CXR's rates are the published ones.
 //
 //go:embed worlds.csv
 var worldsCSV []byte

@@ -25,6 +25,7 @@ func TestWorlds_OccurAsInTheRealTables(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			at := institution(t, name)
 			own, _ := ratesOf(name)
+			worst := 0.0
 			var alone [model.NumLabels]float64
 			var both [model.NumLabels][model.NumLabels]float64
 			rng := stream(5, streamPatient)
@@ -46,15 +47,20 @@ func TestWorlds_OccurAsInTheRealTables(t *testing.T) {
 			}
 			for i := range alone {
 				alone[i] = both[i][i] / n
+				worst = max(worst, math.Abs(alone[i]-own.alone[i]))
 				if math.Abs(alone[i]-own.alone[i]) > tolerance {
 					t.Errorf("%s in %.4f of the studies, the table has %.4f", model.Labels[i], alone[i], own.alone[i])
 				}
 				for j := range i {
+					if want := own.both[i][j]; !math.IsNaN(want) {
+						worst = max(worst, math.Abs(both[i][j]/n-want))
+					}
 					if want := own.both[i][j]; !math.IsNaN(want) && math.Abs(both[i][j]/n-want) > tolerance {
 						t.Errorf("%s with %s in %.4f of the studies, the table has %.4f", model.Labels[i], model.Labels[j], both[i][j]/n, want)
 					}
 				}
 			}
+			t.Logf("largest difference %.4f", worst)
 			// Not by independence: where a pair is commoner than that, it is so here.
 			for i := range own.both {
 				for j := range i {

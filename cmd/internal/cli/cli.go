@@ -19,9 +19,10 @@ import (
 
 // globals are the flags of every command of every program.
 type globals struct {
-	JSON    bool             `name:"json" help:"Write one JSON document to standard output instead of text."`
-	Verbose bool             `name:"verbose" short:"v" help:"Log details to standard error."`
-	Version kong.VersionFlag `help:"Print the version and leave."`
+	JSON      bool             `name:"json" help:"Write one JSON document to standard output instead of text."`
+	Verbose   bool             `name:"verbose" short:"v" help:"Log details to standard error."`
+	LogFormat string           `name:"log-format" default:"auto" enum:"auto,text,json" help:"Form of the log's lines: text, json, or auto: that of the results."`
+	Version   kong.VersionFlag `help:"Print the version and leave."`
 }
 
 // Main parses the command line into cmd (a pointer to a kong struct), runs the chosen command and leaves the program with
@@ -58,7 +59,7 @@ func run(ctx context.Context, name, description string, cmd any, exitCode func(e
 		printError(out.Stderr, usageError(name, err))
 		return ExitUsage
 	}
-	out.JSON, out.Verbose = g.JSON, g.Verbose
+	out.JSON, out.Verbose, out.LogJSON = g.JSON, g.Verbose, g.LogFormat == "json" || g.LogFormat == "auto" && g.JSON
 	slog.SetDefault(out.logger())
 	parsed.BindTo(ctx, (*context.Context)(nil))
 	err = parsed.Run(out)
@@ -68,14 +69,18 @@ func run(ctx context.Context, name, description string, cmd any, exitCode func(e
 	return codeOf(err, exitCode)
 }
 
-// usageError turns kong's error into one with a hint: its own suggestion where it made one, else the command's help.
+// usageError turns kong's error into one with a hint: its own suggestion where it made one, else the command's help. One of a
+// command's own hooks may have its hint already.
 func usageError(name string, err error) error {
+	var parse *kong.ParseError
+	if errors.As(err, &parse) && hint.Of(err) != "" {
+		return parse.Unwrap() // as it was joined: each problem has its cure
+	}
 	text, suggestion, found := strings.Cut(err.Error(), ", did you mean ")
 	if found {
 		return hint.Wrap(errors.New(text), "did you mean %s", suggestion)
 	}
 	help := name
-	var parse *kong.ParseError
 	if errors.As(err, &parse) && parse.Context != nil {
 		if node := parse.Context.Selected(); node != nil {
 			help = node.FullPath()

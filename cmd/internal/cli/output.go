@@ -21,6 +21,7 @@ const SchemaVersion = 1
 type Output struct {
 	JSON    bool      // --json: Result writes, Printf is silent
 	Verbose bool      // -v
+	LogJSON bool      // the log has JSON lines
 	Stdout  io.Writer // results only
 	Stderr  io.Writer // logs, progress, errors
 
@@ -66,14 +67,14 @@ func (o *Output) Result(doc any) error {
 	return nil
 }
 
-// logger logs to standard error, as JSON lines when the results are JSON too.
+// logger logs to standard error.
 func (o *Output) logger() *slog.Logger {
 	level := slog.LevelInfo
 	if o.Verbose {
 		level = slog.LevelDebug
 	}
 	opts := &slog.HandlerOptions{Level: level}
-	if o.JSON {
+	if o.LogJSON {
 		return slog.New(slog.NewJSONHandler((*logWriter)(o), opts))
 	}
 	return slog.New(slog.NewTextHandler((*logWriter)(o), opts))

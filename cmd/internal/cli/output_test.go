@@ -2,7 +2,9 @@ package cli
 
 import (
 	"bytes"
+	"io"
 	"math"
+	"strings"
 	"testing"
 	"time"
 
@@ -76,8 +78,17 @@ func TestLogger_FollowsTheFlags(t *testing.T) {
 	if stderr.Len() != 0 {
 		t.Errorf("without -v: %q", stderr.String())
 	}
-	(&Output{Stderr: &stderr, JSON: true, Verbose: true}).logger().Debug("shown")
-	if got := stderr.Bytes(); !bytes.HasPrefix(got, []byte("{")) || !bytes.Contains(got, []byte(`"msg":"shown"`)) {
-		t.Errorf("with --json -v: %q", got)
+	for args, want := range map[string]string{
+		"train -v":                          "msg=shown",
+		"train -v --json":                   `"msg":"shown"`,
+		"train -v --log-format json":        `"msg":"shown"`,
+		"train -v --json --log-format text": "msg=shown",
+	} {
+		stderr.Reset()
+		out := &Output{Stdout: io.Discard, Stderr: &stderr}
+		run(t.Context(), "prog", "A program.", &program{}, nil, strings.Fields(args), out)
+		if out.logger().Debug("shown"); !strings.Contains(stderr.String(), want) {
+			t.Errorf("%s: %q", args, stderr.String())
+		}
 	}
 }
