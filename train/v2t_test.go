@@ -315,7 +315,7 @@ func TestPretrainV2T_RecipeCodeAsRun(t *testing.T) {
 
 	finalWeights(t, run, pack)
 	var left Description
-	doc, err := os.ReadFile(run.path(textFile))
+	doc, err := os.ReadFile(run.path(TextFile))
 	if err != nil {
 		t.Fatal(err)
 	}
