@@ -42,7 +42,7 @@ func main() {
 	train.KeepMemory()
 	studies := flag.Int("studies", 6000, "studies")
 	seed := flag.Uint64("seed", 1, "of the phantom and of the observers")
-	size := flag.Int("size", cxr.StoredSize, "pixels on a side of the images")
+	size := flag.Int("size", 128, "pixels on a side of the images; no observer sees more than 64")
 	work := flag.String("work", "", "folder to make and keep; one that exists is observed as it is")
 	flag.Parse()
 	if err := run(context.Background(), *studies, *size, *seed, *work); err != nil {

@@ -21,7 +21,7 @@ type Patient struct {
 	chronic latent
 }
 
-// NewPatient draws patient i of an institution. Two institutions share no patient, but body i of a seed is the same in all.
+// NewPatient draws patient i of an institution; body i of a seed is the same at all of them.
 func NewPatient(at *Institution, seed uint64, i int) *Patient {
 	rng := stream(seed, streamPatient, uint64(i))
 	p := &Patient{

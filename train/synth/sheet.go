@@ -29,23 +29,17 @@ const (
 // Sheet draws a contact sheet of the world: gross findings in columns; in rows every projection as the plain institution takes it, then
 // the four institutions' postero-anterior views. A column is one patient.
 func Sheet() *image.Paletted {
-	var rows []struct {
+	type line struct {
 		name string
 		at   *Institution
 		p    Projection
 	}
-	add := func(name string, at *Institution, p Projection) {
-		rows = append(rows, struct {
-			name string
-			at   *Institution
-			p    Projection
-		}{name, at, p})
-	}
+	var rows []line
 	for _, p := range Projections {
-		add(string(p), &Plain, p)
+		rows = append(rows, line{string(p), &Plain, p})
 	}
 	for i := range Institutions {
-		add(Institutions[i].Name+" PA", &Institutions[i], PA)
+		rows = append(rows, line{Institutions[i].Name + " PA", &Institutions[i], PA})
 	}
 	palette := make(color.Palette, sheetGrey)
 	for i := range palette {
