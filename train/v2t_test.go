@@ -116,15 +116,15 @@ func caseTexts(c goldentest.Case, w *writer, slots []int, spare int) []any {
 	}
 }
 
-// v2tConfig is a run of seconds that learns to write.
+// v2tConfig is a run of seconds that writes.
 func v2tConfig() Config {
 	cfg := testConfig()
-	cfg.Method, cfg.Epochs = methodV2T, 6
+	cfg.Method = methodV2T
 	cfg.Text = TextConfig{Vocabulary: 280, MaxTokens: 24, Depth: 1, Heads: 4, Positions: true, End: true, Weight: 1}
 	return cfg
 }
 
-// writeReports names a study's bright squares in words; every fifth study has no report.
+// writeReports names, in words, which of the first four squares of a study are bright; every fifth study has no report.
 func writeReports(img *data.Image) {
 	var number int
 	fmt.Sscanf(img.StudyID, "s%d", &number)
@@ -132,22 +132,24 @@ func writeReports(img *data.Image) {
 		return
 	}
 	words := []string{"Squares:"}
-	for l, state := range img.Labels {
-		if state == model.Positive {
-			words = append(words, model.Labels[l][:2])
+	for l, word := range []string{"one", "two", "three", "four"} {
+		if img.Labels[l] == model.Positive {
+			words = append(words, word)
 		}
 	}
 	img.Report = strings.Join(words, " ")
 }
 
-func TestPretrainV2T_LearnsToWriteAndDescribesItself(t *testing.T) {
-	pack := makePack(t, 40, writeReports)
-	run := newRun(t, "pretrain", "", pack, v2tConfig())
+// A decoder that sees the image learns to read in it what nobody could guess.
+func TestPretrainV2T_ReadsTheImageAndDescribesIt(t *testing.T) {
+	pack := makePack(t, 250, writeReports)
+	cfg := v2tConfig()
+	cfg.Epochs, cfg.BatchViews, cfg.Loss.Beta, cfg.Mask.Ratio, cfg.Optim.ClipNorm = 30, 24, 0, 0.25, 1
+	cfg.Text.MaxTokens, cfg.Text.Depth = 12, 2
+	cfg.Augment = Augment{CropMin: 1} // where a square is matters
+	run := newRun(t, "pretrain", "", pack, cfg)
 	finalWeights(t, run, pack)
 	log := logged[StepMetrics](t, run)
-	if first, last := log[0], log[len(log)-1]; !(last.Text < 0.9*first.Text) {
-		t.Errorf("the text loss went from %.3f to %.3f", first.Text, last.Text)
-	}
 	var left Description
 	doc, err := os.ReadFile(run.path(TextFile))
 	if err != nil {
@@ -156,8 +158,11 @@ func TestPretrainV2T_LearnsToWriteAndDescribesItself(t *testing.T) {
 	if err := json.Unmarshal(doc, &left); err != nil {
 		t.Fatal(err)
 	}
-	if left.Studies == 0 || len(left.Samples) != left.Studies || left.Samples[0].Written == "" || left.Step != log[len(log)-1].Step {
+	if left.Step != log[len(log)-1].Step || len(left.Samples) != 8 || !strings.HasPrefix(left.Samples[0].Written, "Squares:") {
 		t.Errorf("the run's description: %+v", left)
+	}
+	if g := left.Gain; !(g.Accuracy.Low > 0.05 && g.CrossEntropy.High < -0.1) {
+		t.Errorf("of its own image it gains %v in tokens, %v in nats a token", g.Accuracy, g.CrossEntropy)
 	}
 
 	opt := DescribeOptions{Split: data.Validate, Replicates: 20}
@@ -165,11 +170,8 @@ func TestPretrainV2T_LearnsToWriteAndDescribesItself(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if sighted.Own != left.Own && sighted.Own.Accuracy.Value != left.Own.Accuracy.Value {
+	if sighted.Own.Accuracy.Value != left.Own.Accuracy.Value {
 		t.Errorf("described again: %+v, want %+v", sighted.Own, left.Own)
-	}
-	if a := sighted.Own.Accuracy.Value; !(a > 0 && a <= 1) || sighted.Own.CrossEntropy == sighted.Other.CrossEntropy {
-		t.Errorf("with its own image %v, with another %v", sighted.Own, sighted.Other)
 	}
 	run.Config.Text.Blind = true
 	blind, err := Describe(t.Context(), device(t), run, pack, opt)
@@ -188,7 +190,7 @@ func TestPretrainV2T_LearnsToWriteAndDescribesItself(t *testing.T) {
 	}
 
 	// Its encoder is as good as any for a classifier.
-	cfg := testConfig()
+	cfg = testConfig()
 	cfg.Probe.Epochs = 2
 	if _, err := Probe(t.Context(), device(t), newRun(t, "probe", run.Dir, pack, cfg), pack, func(ProbeStatus) {}); err != nil {
 		t.Errorf("probe: %v", err)
