@@ -64,7 +64,7 @@ func (s *Server) uploads(w http.ResponseWriter, r *http.Request) iter.Seq2[Uploa
 
 // Memory for files is used again: a radiograph has megabytes, which the system would have to find and clear each time.
 const (
-	firstBuffer = 1 << 20
+	firstBuffer = 64 << 10
 	maxBuffer   = 32 << 20 // larger ones are not kept
 )
 
@@ -152,7 +152,7 @@ func (b *body) open(w http.ResponseWriter, r *http.Request) (next, error) {
 	if err != nil {
 		return nil, unsupported("content type %q: %v", header, err)
 	}
-	b.r = http.MaxBytesReader(w, b.paced, b.lim.RequestBytes)
+	b.r, b.length = http.MaxBytesReader(w, b.paced, b.lim.RequestBytes), r.ContentLength
 	switch media {
 	case typeDICOM:
 		return b.single(), nil
@@ -175,10 +175,11 @@ func (b *body) open(w http.ResponseWriter, r *http.Request) (next, error) {
 // body reads a request's body, of which each read past the limit fails. It never believes a declared size: memory grows
 // with what arrives.
 type body struct {
-	paced *paced
-	r     io.Reader // paced, limited
-	lim   Limits
-	spool *os.File // a zip archive
+	paced  *paced
+	r      io.Reader // paced, limited
+	length int64     // of it, as the request says; -1 is not known
+	lim    Limits
+	spool  *os.File // a zip archive
 }
 
 func (b *body) single() next {
@@ -192,12 +193,16 @@ func (b *body) single() next {
 	}
 }
 
-// readAhead is read of a form at a time: package mime/multipart would ask the system for every 4 kB.
-const readAhead = 256 << 10
+// maxAhead is read of a form at a time: package mime/multipart would ask the system for every 4 kB.
+const maxAhead = 256 << 10
 
 // multipart takes every part for a file, whatever its type: the parser knows DICOM better than the sender's labels.
 func (b *body) multipart(boundary string) next {
-	source := &headers{r: bufio.NewReaderSize(b.r, readAhead)}
+	ahead := int64(maxAhead)
+	if b.length >= 0 {
+		ahead = min(b.length, maxAhead) // a small request should cost little
+	}
+	source := &headers{r: bufio.NewReaderSize(b.r, int(ahead))}
 	parts := multipart.NewReader(source, boundary)
 	n := 0
 	var p *multipart.Part
