@@ -15,8 +15,9 @@ type Measured struct {
 	Seconds float64 // from the end of the step before: with the wait for its batch
 }
 
-// Measure makes n steps of a pretraining run and times them, for benchmarks; it also returns what the step was planned to take. beforehand has all batches made before the first step; else
-// they are made beside the steps, as Pretrain does it. The run folder is left as it was.
+// Measure makes n steps of a pretraining run and times them, for benchmarks; it also returns what a step was planned to take.
+// beforehand has all batches made before the first step; else they are made beside the steps, as Pretrain does it. The run
+// folder is left as it was.
 func Measure(ctx context.Context, dev *Device, run *Run, pack *data.Pack, n int, beforehand bool) (steps []Measured, plan Plan, err error) {
 	defer recoverGraph(&err)
 	l, err := newPretraining(dev, run, pack)

@@ -138,6 +138,9 @@ func Load(user User, by string) Report { return load(user, by, around(by)) }
 func load(user User, by string, at places) Report {
 	r := Report{User: user, Generation: Generation(by)}
 	r.Driver = examineDriver(at, r.Generation)
+	if user == XLA {
+		r.Parts = append(r.Parts, at.libdevice())
+	}
 	for _, l := range libraries {
 		if slices.Contains(l.users, user) {
 			p := l.load(at, r.Generation)
@@ -199,11 +202,40 @@ type places struct {
 	first  []string // before the system's loader
 	loader bool     // whether to ask the system's loader; tests do not
 	system []string // after it
+	data   []string // folders of CUDA as a whole
+}
+
+// libdeviceFile is what XLA links its kernels with, in a folder of CUDA: without it a training step does not compile.
+const libdeviceFile = "nvvm/libdevice/libdevice.10.bc"
+
+// libdevice looks for it.
+func (at places) libdevice() Part {
+	p := Part{Name: "libdevice", File: libdeviceFile}
+	if dir := at.dataDir(); dir != "" {
+		p.Path = filepath.Join(dir, libdeviceFile)
+	} else {
+		p.Err = problem("install the Python packages nvidia-nvvm and nvidia-cuda-nvcc, or CUDA's toolkit in /usr/local/cuda", "%s, with which XLA compiles, is in no folder of CUDA", libdeviceFile)
+	}
+	return p
+}
+
+// dataDir is the folder of CUDA that has libdevice: among the packages, else the system's; "" if none has.
+func (at places) dataDir() string {
+	var roots []string
+	for _, dir := range at.first {
+		roots = append(roots, filepath.Dir(dir))
+	}
+	for _, root := range append(roots, at.data...) {
+		if _, err := os.Stat(filepath.Join(root, libdeviceFile)); err == nil {
+			return root
+		}
+	}
+	return ""
 }
 
 // around lists the folders of $MVMAE_RUNTIME and beside the program, and the Python packages nvidia-* in them and beside a file.
 func around(file string) places {
-	at := places{loader: true, system: []string{"/usr/local/cuda/lib64"}}
+	at := places{loader: true, system: []string{"/usr/local/cuda/lib64"}, data: []string{"/usr/local/cuda"}}
 	add := func(dir string) {
 		if !slices.Contains(at.first, dir) {
 			at.first = append(at.first, dir)
@@ -288,17 +320,8 @@ func Generation(path string) int {
 	return 13
 }
 
-// DataDir is the folder of ptxas and libdevice among the Python packages beside a file, which XLA compiles with; "" if there
-// is none: XLA then looks in /usr/local/cuda by itself.
-func DataDir(file string) string {
-	for _, dir := range around(file).first {
-		root := filepath.Dir(dir)
-		if _, err := os.Stat(filepath.Join(root, "nvvm", "libdevice", "libdevice.10.bc")); err == nil {
-			return root
-		}
-	}
-	return ""
-}
+// DataDir is the folder of CUDA with what XLA compiles with, in the packages beside a file or the system's; "" if there is none.
+func DataDir(file string) string { return around(file).dataDir() }
 
 // The versions that libraries tell of themselves, as their headers encode them.
 

@@ -96,11 +96,17 @@ func whole(t *testing.T, stubs string) string {
 			t.Fatal(err)
 		}
 	}
+	device := filepath.Join(dir, libdeviceFile)
+	if err := errors.Join(os.MkdirAll(filepath.Dir(device), 0o755), os.WriteFile(device, nil, 0o644)); err != nil {
+		t.Fatal(err)
+	}
 	return dir
 }
 
 // loadStubs loads from one folder alone: what this machine has is not looked for.
-func loadStubs(user User, dir string) Report { return load(user, "", places{first: []string{dir}}) }
+func loadStubs(user User, dir string) Report {
+	return load(user, "", places{first: []string{dir}, data: []string{dir}})
+}
 
 func TestLoad_WholeFolder(t *testing.T) {
 	dir := whole(t, stubs(t))
@@ -242,6 +248,17 @@ func TestLoad_MissingDriverIsOneProblem(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantProblem(t, loadStubs(XLA, dir).Err(), "the NVIDIA driver did not load", "580")
+}
+
+func TestLoad_MissingLibdeviceIsNamed(t *testing.T) {
+	dir := whole(t, stubs(t))
+	if err := os.Remove(filepath.Join(dir, libdeviceFile)); err != nil {
+		t.Fatal(err)
+	}
+	wantProblem(t, loadStubs(XLA, dir).Err(), "libdevice.10.bc", "nvidia-nvvm")
+	if err := loadStubs(ONNXRuntime, dir).Err(); err != nil {
+		t.Errorf("ONNX Runtime does not need it: %v", err)
+	}
 }
 
 func TestAround_PackagesBesideThePlugin(t *testing.T) {
