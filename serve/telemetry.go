@@ -131,7 +131,11 @@ func (t *Telemetry) kept(state, code string) { t.studies.WithLabelValues("kept",
 func (s *Server) metricsHandler() gin.HandlerFunc {
 	t := s.opts.Telemetry
 	t.registry.MustRegister(&state{s})
-	return gin.WrapH(promhttp.HandlerFor(t.registry, promhttp.HandlerOpts{Registry: t.registry, EnableOpenMetrics: true}))
+	handler := promhttp.HandlerFor(t.registry, promhttp.HandlerOpts{Registry: t.registry, EnableOpenMetrics: true})
+	return func(c *gin.Context) {
+		_ = http.NewResponseController(c.Writer).SetWriteDeadline(time.Now().Add(writeTimeout))
+		handler.ServeHTTP(c.Writer, c.Request)
+	}
 }
 
 // state is a server's state at the moment it is asked.
