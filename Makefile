@@ -5,24 +5,25 @@ PYTHON ?= python3
 VENV  := .venv-test
 PEERS := .venv-peers
 
-# What mvmae-codec can be built with. Not :=, so that it is asked again after "codecs" installed something.
-CODEC_TAGS = $(shell sh cmd/mvmae-codec/libraries tags)
-
-.PHONY: help runtime codecs peers build test lint demo generate clean check-go
+.PHONY: help runtime runtime-cuda codecs peers build test lint demo generate clean check-go
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 runtime: check-go ## fetch the pinned runtime libraries into runtime/ (pip, once; offline afterwards)
 	@$(GO) run ./internal/libs/fetch --out runtime --python "$(PYTHON)"
 
+runtime-cuda: check-go ## fetch ONNX Runtime's build for CUDA into runtime/cuda/ (Linux, x86-64): see docs/gpu.md
+	@$(GO) run ./internal/libs/fetch --cuda --out runtime/cuda --python "$(PYTHON)"
+
 codecs: ## install CharLS and OpenJPEG, for JPEG-LS and JPEG 2000 (Debian, Ubuntu; as root)
-	@sh cmd/mvmae-codec/libraries install
+	@sh cmd/mvmae-codec/build install
 
 build: runtime ## build the programs into bin/, with what "codecs" installs where that is possible
-	@sh cmd/mvmae-codec/libraries install || echo "mvmae-codec is built without: JPEG-LS and JPEG 2000 will be refused" >&2
-	$(GO) build -trimpath -tags "$(CODEC_TAGS)" -o bin/ ./cmd/...
+	$(GO) build -trimpath -o bin/ ./cmd/...
+	@sh cmd/mvmae-codec/build install || echo "mvmae-codec is built without: JPEG-LS and JPEG 2000 will be refused" >&2
+	CC="$$($(GO) env CC)" sh cmd/mvmae-codec/build bin/mvmae-codec
 
 # Where there is systemd Debian starts Orthanc as a service: "systemctl disable --now orthanc" ends that. The tests start their own.
 peers: codecs $(PEERS)/ready ## install the programs and packages that tests compare with (Debian, Ubuntu; as root)
@@ -38,7 +39,6 @@ lint: check-go ## gofmt and go vet
 	@files=$$("$$($(GO) env GOROOT)/bin/gofmt" -l .) && if [ -n "$$files" ]; then \
 		echo "error: not formatted:" $$files >&2; echo "hint: run gofmt -w on them" >&2; exit 1; fi
 	$(GO) vet ./...
-	@tags="$(CODEC_TAGS)"; if [ -n "$$tags" ]; then $(GO) vet -tags "$$tags" ./cmd/mvmae-codec; fi
 
 demo: build ## synthetic studies to a classified DICOM study, some minutes on a laptop
 	bin/mvmae-train demo --out demo
@@ -53,8 +53,8 @@ clean: ## delete all that make made
 $(VENV)/ready: test/requirements.txt test/venv
 	@sh test/venv "$(PYTHON)" $(VENV)
 
-$(PEERS)/ready: test/peers/requirements.txt test/venv
-	@sh test/venv "$(PYTHON)" $(PEERS) test/peers/requirements.txt
+$(PEERS)/ready: test/peers/requirements.txt test/peers/tables.txt test/venv
+	@sh test/venv "$(PYTHON)" $(PEERS) test/peers/requirements.txt test/peers/tables.txt
 
 # "go version" inside the module also says whether this Go is new enough, or fetches one that is.
 check-go:

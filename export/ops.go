@@ -1,6 +1,7 @@
 package export
 
 import (
+	"fmt"
 	"math"
 
 	"github.com/mvmae/mvmae/export/onnxpb"
@@ -41,8 +42,12 @@ func transposed(x []float32, rows, cols int) []float32 {
 	return y
 }
 
-// QKV is one product of three times the width, which ONNX Runtime computes faster than three, and one transposition.
-func (g *graph) QKV(x value, weight, bias string, heads int) (q, k, v value) {
+// QKV is one product of three times the width, which ONNX Runtime computes faster than three, and one transposition. Only
+// pretraining attends to anything but x itself.
+func (g *graph) QKV(x, from value, weight, bias string, heads int) (q, k, v value) {
+	if from.name != x.name {
+		panic(fmt.Errorf("%s: attention from %s to %s: no exported network has that", weight, x.name, from.name))
+	}
 	y := g.Linear(x, weight, bias) // [B,N,3D]
 	n, d := y.dims[1], y.dims[2]/(3*heads)
 	y = g.Transpose(g.Reshape(y, n, 3*heads, d), 0, 2, 1, 3) // [B,3*heads,N,D/heads]

@@ -157,7 +157,7 @@ func TestOps_MatchNumbersByHand(t *testing.T) {
 		{"Linear without bias", []array{tokens}, one(func(g *graph, in []value) value { return g.Linear(in[0], "head.weight", "") }),
 			[][]float32{{1, 2, 3, 3, 4, 7, 5, 6, 11, 7, 8, 15}}},
 		{"QKV", []array{tokens}, func(g *graph, in []value) []value {
-			q, k, v := g.QKV(in[0], "encoder.transformer.0.attn.qkv.weight", "encoder.transformer.0.attn.qkv.bias", 2)
+			q, k, v := g.QKV(in[0], in[0], "encoder.transformer.0.attn.qkv.weight", "encoder.transformer.0.attn.qkv.bias", 2)
 			return []value{q, k, v}
 		}, [][]float32{{1, 3, 2, 4, 5, 7, 6, 8}, {10, 30, 20, 40, 50, 70, 60, 80}, {100, 300, 207, 407, 500, 700, 607, 807}}},
 		// mean 2, variance 1: with epsilon 3 the divisor is 2

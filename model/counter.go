@@ -27,6 +27,7 @@ func NewCounter(s Spec) *Counter {
 type Cost struct {
 	Encode     int64 // FLOPs of the encoder on numVisible patches
 	Decode     int64 // FLOPs of the decoder
+	Text       int64 // FLOPs of the text decoder on one report, where there is one
 	Embed      int64 // FLOPs of the encoder on the whole image
 	Parameters int64 // values in encoder and head
 }
@@ -55,13 +56,18 @@ func CostOf(s Spec, numVisible int) (cost Cost, err error) {
 	cost.Encode, c.FLOPs = c.FLOPs, 0
 	Decode(c, s, tokens, []int{1, s.NumPatches()}, view, numVisible)
 	cost.Decode, c.FLOPs = c.FLOPs, 0
+	if s.Text != (Text{}) {
+		n := []int{1, s.Text.Steps()}
+		DecodeText(c, s, tokens, view, Report[[]int]{Places: []int{1, 1 + numVisible}, Tokens: n, Fed: n, Form: []int{1}})
+		cost.Text, c.FLOPs = c.FLOPs, 0
+	}
 	Head(c, Embed(c, s, image, view))
 	cost.Embed = c.FLOPs
 	for _, p := range s.Params() {
 		if !c.Used[p.Name] {
 			return Cost{}, fmt.Errorf("count preset %s: parameter %s is never used", s.Preset, p.Name)
 		}
-		if p.Part != PartDecoder {
+		if p.Part == PartEncoder || p.Part == PartHead {
 			cost.Parameters += int64(p.Size())
 		}
 	}
@@ -114,17 +120,24 @@ func (c *Counter) Linear(x []int, weight, bias string) []int {
 	return with(x, w[0])
 }
 
-func (c *Counter) QKV(x []int, weight, bias string, heads int) (q, k, v []int) {
-	y := c.Linear(x, weight, bias)
-	if len(y) != 3 || last(y)%(3*heads) != 0 {
-		mismatch(weight, y)
+func (c *Counter) QKV(x, from []int, weight, bias string, heads int) (q, k, v []int) {
+	w := c.Param(weight)
+	if len(x) != 3 || len(from) != 3 || len(w) != 2 || last(x) != w[1] || last(from) != w[1] || w[0]%(3*heads) != 0 ||
+		(bias != "" && !slices.Equal(c.Param(bias), w[:1])) {
+		mismatch(weight, x, from, w)
 	}
-	q = []int{y[0], heads, y[1], y[2] / 3 / heads}
-	return q, q, q
+	third := int64(w[0] / 3)
+	c.FLOPs += 2*int64(product(x))*third + 4*int64(product(from))*third
+	split := func(x []int) []int { return []int{x[0], heads, x[1], w[0] / 3 / heads} }
+	return split(x), split(from), split(from)
 }
 
 func (c *Counter) LayerNorm(x []int, name string, _ float64) []int {
-	for _, p := range []string{".weight", ".bias"} {
+	parts := []string{".weight"}
+	if _, ok := c.params[name+".bias"]; ok {
+		parts = append(parts, ".bias")
+	}
+	for _, p := range parts {
 		if w := c.Param(name + p); !slices.Equal(w, x[len(x)-1:]) {
 			mismatch(name+p, x, w)
 		}

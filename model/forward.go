@@ -151,15 +151,24 @@ func blocks[T any](o Ops[T], s Spec, x T, st stack, seen func(T)) T {
 
 // attention is multi-head self-attention over x [B,tokens,width].
 func attention[T any](o Ops[T], s Spec, x T, st stack, p string, seen func(T)) T {
-	q, k, v := o.QKV(x, p+"qkv.weight", p+"qkv.bias", st.heads) // [B,heads,tokens,width/heads]
+	q, k, v := o.QKV(x, x, p+"qkv.weight", p+"qkv.bias", st.heads) // [B,heads,tokens,width/heads]
 	if s.QKNorm {
 		q = o.LayerNorm(q, p+"q_norm", s.BlockEps)
 		k = o.LayerNorm(k, p+"k_norm", s.BlockEps)
 	}
-	// Scaling the queries costs tokens*width products; scaling the scores would cost heads*tokens*tokens.
-	q = o.Affine(q, 1/math.Sqrt(float64(st.width/st.heads)), 0)
-	weights := o.Softmax(o.MatMul(q, o.Transpose(k, 0, 1, 3, 2))) // [B,heads,tokens,tokens]
+	weights := o.Softmax(scores(o, q, k, st.width/st.heads)) // [B,heads,tokens,tokens]
 	seen(weights)
-	x = o.Transpose(o.MatMul(weights, v), 0, 2, 1, 3) // [B,tokens,heads,width/heads]
-	return o.Linear(o.Reshape(x, st.tokens, st.width), p+"proj.weight", p+"proj.bias")
+	return o.Linear(joined(o, weights, v, st.tokens, st.width), p+"proj.weight", p+"proj.bias")
+}
+
+// scores are the products of queries [B,heads,N,width] and keys [B,heads,M,width] over the root of width: [B,heads,N,M].
+func scores[T any](o Ops[T], q, k T, width int) T {
+	// Scaling the queries costs N*width products; scaling the scores would cost N*M.
+	return o.MatMul(o.Affine(q, 1/math.Sqrt(float64(width)), 0), o.Transpose(k, 0, 1, 3, 2))
+}
+
+// joined is what all heads read, [B,tokens,width]: weights [B,heads,tokens,M] times values [B,heads,M,width/heads].
+func joined[T any](o Ops[T], weights, v T, tokens, width int) T {
+	x := o.Transpose(o.MatMul(weights, v), 0, 2, 1, 3) // [B,tokens,heads,width/heads]
+	return o.Reshape(x, tokens, width)
 }

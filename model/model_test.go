@@ -43,6 +43,30 @@ func TestCostOf_KnownNetworks(t *testing.T) {
 	}
 }
 
+// The text decoder's products by hand: T steps that attend to each other and to M tokens of the image.
+func TestCostOf_TextDecoder(t *testing.T) {
+	s, err := Preset("base")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Text = Text{Vocabulary: 8192, MaxTokens: 101, Depth: 4, Heads: 8, Positions: true}
+	cost, err := CostOf(s, 20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const T, M, D, V = 100, 21, 768, 8192
+	self := 2*T*4*D*D + 4*T*T*D              // queries, keys, values and what joins them; scores and sums
+	cross := 2*T*2*D*D + 2*M*2*D*D + 4*T*M*D // the keys and values are the image's
+	if want := int64(4*(self+cross+2*T*2*D*D) + 2*T*D*V); cost.Text != want {
+		t.Errorf("%d FLOPs, want %d", cost.Text, want)
+	}
+	plain := s
+	plain.Text = Text{}
+	if without, err := CostOf(plain, 20); err != nil || without.Text != 0 || without.Parameters != cost.Parameters {
+		t.Errorf("without text %+v, with %+v (%v)", without, cost, err)
+	}
+}
+
 func TestCostOf_EveryPresetAndRecipeFits(t *testing.T) {
 	for _, name := range PresetNames() {
 		for _, change := range []func(*Spec){
@@ -51,6 +75,8 @@ func TestCostOf_EveryPresetAndRecipeFits(t *testing.T) {
 			func(s *Spec) { s.Pool = PoolMean },
 			func(s *Spec) { s.Pool = PoolMeanFirst },
 			func(s *Spec) { *s = s.Reference() },
+			func(s *Spec) { s.Text = Text{Vocabulary: 300, MaxTokens: 9, Depth: 2, Heads: 8, Positions: true} },
+			func(s *Spec) { *s = s.Reference(); s.Text = Text{Vocabulary: 300, MaxTokens: 9, Depth: 2, Heads: 8} },
 		} {
 			s, err := Preset(name)
 			if err != nil {
@@ -83,6 +109,8 @@ func TestSpecValidate_NamesEveryFault(t *testing.T) {
 		{func(s *Spec) { s.Decoder.OwnViews = true }, "own_views"},
 		{func(s *Spec) { s.FinalEps = 0 }, "final_eps"},
 		{func(s *Spec) { s.NumClasses = 0 }, "num_classes"},
+		{func(s *Spec) { s.Text = Text{Vocabulary: 300, MaxTokens: 9, Depth: 2, Heads: 5} }, "text.heads 5 does not divide width 192"},
+		{func(s *Spec) { s.Text = Text{Vocabulary: 300, MaxTokens: 1, Depth: 2, Heads: 4} }, "text.max_tokens is 1"},
 	} {
 		s := good
 		c.change(&s)

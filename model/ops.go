@@ -13,10 +13,10 @@ type Ops[T any] interface {
 	// Linear is x w^T + b over the last axis: x [..., in], the parameters weight [out, in] and bias [out]; bias "" for
 	// none.
 	Linear(x T, weight, bias string) T
-	// QKV is Linear to three times the width, split into queries, keys and values, each [B, heads, N, width/heads]: how
-	// it is laid out is the implementation's choice.
-	QKV(x T, weight, bias string, heads int) (q, k, v T)
-	// LayerNorm normalises the last axis, with parameters name.weight and name.bias.
+	// QKV is Linear to three times the width, split into queries of x [B, N, D] and keys and values of from [B, M, D], each
+	// [B, heads, N or M, D/heads]: how it is laid out is the implementation's choice. For self-attention from is x.
+	QKV(x, from T, weight, bias string, heads int) (q, k, v T)
+	// LayerNorm normalises the last axis, with parameters name.weight and, where the network has one, name.bias.
 	LayerNorm(x T, name string, eps float64) T
 	// GELU is the exact form, x/2 (1 + erf(x/sqrt 2)).
 	GELU(x T) T

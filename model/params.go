@@ -14,6 +14,7 @@ const (
 	PartEncoder Part = iota
 	PartDecoder
 	PartHead
+	PartText
 )
 
 // Initialiser is the distribution a parameter starts from.
@@ -57,7 +58,7 @@ func (s Spec) Params(parts ...Part) []Param {
 		}
 	}
 	if len(parts) == 0 {
-		parts = []Part{PartEncoder, PartDecoder, PartHead}
+		parts = []Part{PartEncoder, PartDecoder, PartHead, PartText}
 	}
 	linear := func(part Part, name string, out, in int) {
 		add(part, InitXavier, name+".weight", out, in)
@@ -114,6 +115,7 @@ func (s Spec) Params(parts ...Part) []Param {
 	linear(PartDecoder, "decoder.head", s.PatchPixels(), d.Width)
 
 	head()
+	s.textParams(add)
 	return out
 }
 

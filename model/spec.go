@@ -42,6 +42,7 @@ type Spec struct {
 	PixelStd   float64   `json:"pixel_std" toml:"pixel_std"`
 	Pool       Pool      `json:"pool" toml:"pool"`
 	Decoder    Decoder   `json:"decoder" toml:"decoder"`
+	Text       Text      `json:"text,omitzero" toml:"text"`
 	NumClasses int       `json:"num_classes" toml:"num_classes"`
 }
 
@@ -176,6 +177,9 @@ func (s Spec) Validate() error {
 	}
 	if !(s.BlockEps > 0) || !(s.FinalEps > 0) {
 		bad("block_eps and final_eps must be more than 0")
+	}
+	if s.Text != (Text{}) {
+		errs = append(errs, s.Text.validate(s.Width))
 	}
 	if s.NumClasses < 1 || s.NumClasses > 1<<12 {
 		bad("num_classes is %d: want 1 to 4096", s.NumClasses)

@@ -116,14 +116,18 @@ func (m *Models) Load() error {
 func (m *Models) Run(ctx context.Context) {
 	ticker := time.NewTicker(m.opts.Every)
 	defer ticker.Stop()
+	said := ""
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
-			if err := m.look(false); err != nil {
-				m.opts.Logger.Error("look for models", "error", err)
-			}
+		}
+		if err := m.look(false); err == nil {
+			said = ""
+		} else if err.Error() != said { // once, not every two seconds
+			said = err.Error()
+			m.opts.Logger.Error("look for models", "error", err)
 		}
 	}
 }

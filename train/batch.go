@@ -7,9 +7,10 @@ import (
 // Independent streams of random numbers: each is a pure function of the run's seed, its own constant and a counter, so a
 // resumed run draws what the uninterrupted one would have drawn.
 const (
-	streamOrder uint64 = 0x6f72646572 << 16
-	streamDraws uint64 = 0x6472617773 << 16
-	streamProbe uint64 = 0x70726f6265 << 16
+	streamOrder   uint64 = 0x6f72646572 << 16
+	streamDraws   uint64 = 0x6472617773 << 16
+	streamProbe   uint64 = 0x70726f6265 << 16
+	streamPicture uint64 = 0x706963 << 16
 )
 
 func newRand(seed, stream uint64, counter int) *rand.Rand {

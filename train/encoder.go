@@ -35,6 +35,9 @@ func ProbeEncoder(ctx context.Context, dev *Device, run *Run, pack *data.Pack, e
 		return rep, fmt.Errorf("probe: %w", err)
 	}
 	defer end()
+	if pack, err = run.Config.fewer(pack); err != nil {
+		return rep, fmt.Errorf("probe: %w", err)
+	}
 	if run.Info.Encoder == nil || *run.Info.Encoder != e.File {
 		return rep, hint.Wrap(errors.New("probe: the encoder is not what it was when the run began"), "begin another run for another encoder, or other notes beside it")
 	}

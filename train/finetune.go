@@ -12,7 +12,6 @@ import (
 	"github.com/gomlx/gomlx/core/tensors"
 
 	"github.com/mvmae/mvmae/model"
-	"github.com/mvmae/mvmae/model/fuse"
 	"github.com/mvmae/mvmae/train/data"
 	"github.com/mvmae/mvmae/train/eval"
 )
@@ -27,12 +26,20 @@ func Finetune(ctx context.Context, dev *Device, run *Run, pack *data.Pack, repor
 		return rep, fmt.Errorf("%s: %w", run.Info.Kind, err)
 	}
 	defer end()
-	l, c, err := newFinetuning(dev, run, pack)
+	if pack, err = run.Config.fewer(pack); err != nil {
+		return rep, fmt.Errorf("%s: %w", run.Info.Kind, err)
+	}
+	return fitClassifier(ctx, dev, run, pack, report)
+}
+
+// fitClassifier trains a classifier in the loop to the end of the run, and leaves it.
+func fitClassifier(ctx context.Context, dev *Device, run *Run, pack *data.Pack, report func(Status)) (rep eval.Report, err error) {
+	l, t, err := newFinetuning(dev, run, pack)
 	if err == nil {
 		err = l.fit(ctx, report)
 	}
 	if err == nil {
-		rep, err = leaveClassifier(ctx, l, c, pack)
+		rep, err = leaveClassifier(ctx, l, t, pack)
 	}
 	if err != nil {
 		return rep, fmt.Errorf("%s: %w", run.Info.Kind, err)
@@ -41,8 +48,12 @@ func Finetune(ctx context.Context, dev *Device, run *Run, pack *data.Pack, repor
 }
 
 // leaveClassifier gives the classifier the best epoch's parameters and finishes the run with it.
-func leaveClassifier(ctx context.Context, l *loop, c *XLAClassifier, pack *data.Pack) (eval.Report, error) {
-	params := model.Tensors{}
+func leaveClassifier(ctx context.Context, l *loop, t *finetuning, pack *data.Pack) (eval.Report, error) {
+	c := t.classifier
+	params, err := readVariables(l.store, l.frozen, "")
+	if err != nil {
+		return eval.Report{}, err
+	}
 	for _, p := range l.params {
 		params[p.Name] = l.best[bestPrefix+p.Name]
 	}
@@ -62,8 +73,17 @@ func leaveClassifier(ctx context.Context, l *loop, c *XLAClassifier, pack *data.
 	if err != nil {
 		return eval.Report{}, err
 	}
-	rep, err := EvaluatePack(ctx, c, pack, opts)
+	var joint [2][]eval.Prediction
+	for i, split := range []data.Split{data.Validate, data.Test} {
+		if joint[i], err = PredictPack(ctx, c, pack, split, func(int) {}); err != nil {
+			return eval.Report{}, err
+		}
+	}
+	rep, err := eval.Evaluate(joint[0], joint[1], opts)
 	if err != nil {
+		return rep, err
+	}
+	if err := t.chosen.compare(&rep, joint[1], opts); err != nil {
 		return rep, err
 	}
 	return rep, finish(ctx, c, c.spec, params, l.run, pack, embeddingStats(out.Embedding), rep)
@@ -76,12 +96,16 @@ type finetuning struct {
 	pack       *data.Pack
 	rate       Schedule
 	classifier *XLAClassifier // of the parameters in training
-	rule       fuse.Rule
-	validation []int // studies
+	chosen     *selection
 }
 
-func newFinetuning(dev *Device, run *Run, pack *data.Pack) (*loop, *XLAClassifier, error) {
+func newFinetuning(dev *Device, run *Run, pack *data.Pack) (*loop, *finetuning, error) {
 	cfg := run.Config
+	trained, frozen := []model.Part{model.PartEncoder, model.PartHead}, []model.Part(nil)
+	if run.Info.Kind == "probe" {
+		cfg.Finetune = cfg.Probe.finetune()
+		trained, frozen = []model.Part{model.PartHead}, []model.Part{model.PartEncoder}
+	}
 	f := cfg.Finetune
 	spec, first, err := startClassifier(run, pack)
 	if err != nil {
@@ -91,29 +115,32 @@ func newFinetuning(dev *Device, run *Run, pack *data.Pack) (*loop, *XLAClassifie
 		spec.Pool = model.Pool(f.Pool)
 	}
 	t := &finetuning{cfg: cfg, spec: spec, pack: pack}
-	if t.rule, err = fuse.ParseRule(cfg.Probe.Fusion); err != nil {
-		return nil, nil, err
-	}
-	if t.validation, err = labelled(pack, data.Validate); err != nil {
+	if t.chosen, err = newSelection(run, pack); err != nil {
 		return nil, nil, err
 	}
 	studies, err := labelled(pack, data.Train)
 	if err != nil {
 		return nil, nil, err
 	}
-	l, err := newLoop(run, pack, spec, spec.Params(model.PartEncoder, model.PartHead), f.Epochs, f.Optim, f.BatchViews, studies)
+	l, err := newLoop(run, pack, spec, spec.Params(trained...), f.Epochs, f.Optim, f.BatchViews, studies)
 	if err != nil {
 		return nil, nil, err
 	}
+	if frozen != nil {
+		l.frozen = spec.Params(frozen...)
+	}
 	if err := l.restore(first); err != nil {
 		return nil, nil, err
+	}
+	if err := t.chosen.restore(l.kept, l.score); err != nil {
+		return nil, nil, fmt.Errorf("checkpoint of %s: %w", run.Dir, err)
 	}
 	l.scale = func(p model.Param) float64 { return math.Pow(f.LayerDecay, float64(layersAbove(p, spec.Depth))) }
 	t.rate = l.cosine()
 	if t.classifier, err = newClassifier(dev, spec, l.store); err != nil {
 		return nil, nil, err
 	}
-	return l, t.classifier, l.compile(dev, t)
+	return l, t, l.compile(dev, t)
 }
 
 // layersAbove is how many layers lie between a parameter and the head, as He et al. 2022 count for the layer-wise decay of
@@ -205,10 +232,14 @@ func (t *finetuning) entropy(logits, study, target, weight node) node {
 }
 
 // score is the macro AUROC on validation.
-func (t *finetuning) score(ctx context.Context) (float64, error) {
-	out, err := ClassifyPack(ctx, t.classifier, t.pack, ImagesOf(t.pack, t.validation), func(int) {})
-	if err != nil {
-		return 0, err
+func (t *finetuning) score(ctx context.Context, epoch int) (epochScore, error) {
+	logits := func(i int) ([][model.NumLabels]float32, error) {
+		out, err := ClassifyPack(ctx, t.classifier, t.pack, ImagesOf(t.pack, t.chosen.studies[i]), func(int) {})
+		return out.Logits, err
 	}
-	return macroAUROC(t.pack, t.validation, out.Logits, t.rule)
+	validation, err := logits(0)
+	if err != nil {
+		return epochScore{}, err
+	}
+	return t.chosen.offer(epoch, validation, func() ([][model.NumLabels]float32, error) { return logits(1) })
 }

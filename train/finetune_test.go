@@ -99,11 +99,11 @@ type cancelled struct {
 	cancel func()
 }
 
-func (c *cancelled) score(ctx context.Context) (float64, error) {
+func (c *cancelled) score(ctx context.Context, epoch int) (epochScore, error) {
 	if c.n--; c.n == 0 {
 		c.cancel()
 	}
-	return c.task.score(ctx)
+	return c.task.score(ctx, epoch)
 }
 
 func TestFinetune_EncoderOfAPretrainingRunOfRecipeCode(t *testing.T) {
@@ -131,6 +131,29 @@ func TestFinetune_EncoderOfAPretrainingRunOfRecipeCode(t *testing.T) {
 	}
 	if !meta.Spec.QKNorm || meta.Spec.Pool != model.PoolMean || meta.Fusion != "mean_logit" {
 		t.Errorf("spec %+v, fusion %s", meta.Spec, meta.Fusion)
+	}
+
+	// Its probe trains the head alone, on augmented images.
+	cfg.Probe.Epochs, cfg.Probe.WarmupEpochs, cfg.Probe.BatchViews, cfg.Probe.BaseLR, cfg.Labels = 2, 0, 12, 0.1, 10
+	run = newRun(t, "probe", pre.Dir, pack, cfg)
+	rep, err := Probe(t.Context(), device(t), run, pack, func(ProbeStatus) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	head, _, err := model.ReadSafetensors(run.path(model.RunCheckpoint))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, x := range head {
+		if from, ok := pretrained[name]; ok {
+			within(t, name, x.Data, from.Data, 0, 0)
+		}
+	}
+	if distance(head["head.weight"], got["head.weight"]) < 0.01 {
+		t.Error("the head of the probe is where it began")
+	}
+	if _, meta, err = OpenClassifier(device(t), run.Dir); err != nil || meta.Datasets["made"].Studies != 10 || rep.PerLabel == nil {
+		t.Errorf("a probe of 10 studies: %v of %v, selection %v", err, meta.Datasets, rep.PerLabel)
 	}
 }
 

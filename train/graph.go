@@ -60,15 +60,18 @@ func (o graphOps) linear(x, w, b node) node {
 }
 
 // QKV makes three products of one stored weight: on XLA's CPU backend that is faster than one product and three slices.
-func (o graphOps) QKV(x node, weight, bias string, heads int) (q, k, v node) {
-	w, b := o.Param(weight), o.Param(bias)
-	batch, tokens, width := x.Shape().Dim(0), x.Shape().Dim(1), x.Shape().Dim(2)
-	third := func(i int) node {
+func (o graphOps) QKV(x, from node, weight, bias string, heads int) (q, k, v node) {
+	w, width := o.Param(weight), x.Shape().Dim(2)
+	third := func(x node, i int) node {
 		rows := graph.AxisRange(i*width, (i+1)*width)
-		y := o.linear(x, graph.Slice(w, rows), graph.Slice(b, rows))
-		return graph.TransposeAllAxes(graph.Reshape(y, batch, tokens, heads, width/heads), 0, 2, 1, 3)
+		var b node
+		if bias != "" {
+			b = graph.Slice(o.Param(bias), rows)
+		}
+		y := o.linear(x, graph.Slice(w, rows), b)
+		return graph.TransposeAllAxes(graph.Reshape(y, x.Shape().Dim(0), x.Shape().Dim(1), heads, width/heads), 0, 2, 1, 3)
 	}
-	return third(0), third(1), third(2)
+	return third(x, 0), third(from, 1), third(from, 2)
 }
 
 func (o graphOps) LayerNorm(x node, name string, eps float64) node {
@@ -76,9 +79,11 @@ func (o graphOps) LayerNorm(x node, name string, eps float64) node {
 	centred := graph.Sub(x, mean)
 	variance := graph.ReduceAndKeep(graph.Square(centred), graph.ReduceMean, -1)
 	y := graph.Mul(centred, graph.Reciprocal(graph.Sqrt(graph.AddScalar(variance, eps)))) // Rsqrt has no gradient in GoMLX
-	return graph.Add(
-		graph.Mul(y, graph.ExpandLeftToRank(o.Param(name+".weight"), x.Rank())),
-		graph.ExpandLeftToRank(o.Param(name+".bias"), x.Rank()))
+	y = graph.Mul(y, graph.ExpandLeftToRank(o.Param(name+".weight"), x.Rank()))
+	if o.store.GetVariable("/"+name+".bias") == nil {
+		return y
+	}
+	return graph.Add(y, graph.ExpandLeftToRank(o.Param(name+".bias"), x.Rank()))
 }
 
 func (o graphOps) GELU(x node) node                   { return activation.Gelu(x) }

@@ -8,6 +8,8 @@ import (
 	"maps"
 	"math"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/gomlx/gomlx/core/graph"
@@ -30,9 +32,8 @@ type task interface {
 	loss(o graphOps, b graphBatch, own []node) losses
 	// rates are the learning rate of the step after done, and beta, the weight of the alignment loss.
 	rates(done int) (lr, beta float64)
-	// score judges the parameters at the end of an epoch, more being better. A task without a score gives NaN; with one,
-	// the loop keeps the parameters of the best epoch.
-	score(ctx context.Context) (float64, error)
+	// score judges the parameters at the end of an epoch, from 1. With a score the loop keeps the parameters of the best epoch.
+	score(ctx context.Context, epoch int) (epochScore, error)
 }
 
 // graphBatch are the graph inputs that every task's batches have.
@@ -49,12 +50,17 @@ type loop struct {
 	run    *Run
 	spec   model.Spec
 	params []model.Param
+	frozen []model.Param // that the task needs and nothing trains
 	optim  OptimConfig
 	scale  func(model.Param) float64 // factor on each parameter's learning rate; nil for 1
 	loader *loader
 	store  *gomodel.Store
 	exec   *gomodel.Exec
 	shards *shards // nil on one device
+	dev    *Device
+	plan   Plan // of a step's memory, once its graph is compiled
+
+	resident int64 // memory of the process before the first step
 
 	epochs float64
 	steps  int           // of the whole run
@@ -62,10 +68,14 @@ type loop struct {
 	scored int           // step after which the last score was taken
 	best   model.Tensors // parameters of the best score, under their names with bestPrefix
 	score  float64       // the best score, -Inf before the first
+	kept   model.Tensors // what the task's last score wants back after a resume, under its own names
 }
 
-// bestPrefix stands before the names of the best epoch's parameters in a checkpoint.
-const bestPrefix = "best."
+// Prefixes in a checkpoint: of the best epoch's parameters, and of what a task keeps.
+const (
+	bestPrefix = "best."
+	keptPrefix = "kept."
+)
 
 // newLoop prepares the loop of a run over some studies. restore, compile and fit follow, in this order.
 func newLoop(run *Run, pack *data.Pack, spec model.Spec, params []model.Param, epochs float64, optim OptimConfig, views int, studies []int) (*loop, error) {
@@ -90,7 +100,10 @@ func (l *loop) restore(first model.Tensors) error {
 	if last.tensors == nil {
 		last.tensors = first
 	}
-	if l.store, err = newStore(l.params, last.tensors); err != nil {
+	for _, p := range l.frozen {
+		last.tensors[p.Name] = first[p.Name]
+	}
+	if l.store, err = newStore(slices.Concat(l.params, l.frozen), last.tensors); err != nil {
 		return fmt.Errorf("checkpoint of %s: %w", l.run.Dir, err)
 	}
 	addMoments(l.store, l.params, last.tensors)
@@ -98,6 +111,12 @@ func (l *loop) restore(first model.Tensors) error {
 		l.scored, l.score, l.best = last.scored, last.score, model.Tensors{}
 		for _, p := range l.params {
 			l.best[bestPrefix+p.Name] = last.tensors[bestPrefix+p.Name]
+		}
+		l.kept = model.Tensors{}
+		for name, x := range last.tensors {
+			if own, ok := strings.CutPrefix(name, keptPrefix); ok {
+				l.kept[own] = x
+			}
 		}
 	}
 	if l.run.Config.Accumulate > 1 {
@@ -110,7 +129,7 @@ func (l *loop) restore(first model.Tensors) error {
 
 // compile prepares the step of a task. XLA compiles it at the first call.
 func (l *loop) compile(dev *Device, t task) (err error) {
-	l.task = t
+	l.task, l.dev = t, dev
 	if l.exec, err = gomodel.NewExec(dev.Backend, l.store, l.build); err == nil && dev.Count > 1 {
 		l.shards, err = spreadOver(dev.Count, l.exec, l.loader.views)
 	}
@@ -168,7 +187,7 @@ func (l *loop) fit(ctx context.Context, report func(Status)) error {
 			}
 			mean = newMean()
 		}
-		report(Status{Steps: l.steps, BatchViews: l.run.Config.Accumulate * l.loader.views, StepMetrics: line})
+		report(Status{Steps: l.steps, BatchViews: l.run.Config.Accumulate * l.loader.views, Best: l.score, StepMetrics: line})
 
 		interrupted := ctx.Err() != nil && l.done < l.steps
 		if l.done == l.steps || interrupted || time.Since(saved).Minutes() >= l.run.Config.Checkpoint.Minutes {
@@ -181,6 +200,8 @@ func (l *loop) fit(ctx context.Context, report func(Status)) error {
 			return l.interrupted()
 		}
 	}
+	_, peak := residentMemory()
+	slog.Debug("memory", "planned for a step", bytesText(l.plan.Total()), "resident before the first", bytesText(l.resident), "peak", bytesText(peak))
 	return nil
 }
 
@@ -227,15 +248,14 @@ func (l *loop) build(_ *gomodel.Scope, in []node) []node {
 	if cfg.Accumulate > 1 {
 		grads, last = accumulate(o, l.params, grads, scalar(4), scalar(5)), scalar(6)
 	}
-	out := []node{l.optim.apply(o, l.params, l.scale, grads, scalars, last), loss.total}
-	if loss.reconstruction != nil {
-		out = append(out, loss.reconstruction, loss.alignment)
-	}
-	return out
+	return append([]node{l.optim.apply(o, l.params, l.scale, grads, scalars, last)}, loss.terms()...)
 }
 
 // step runs one optimiser step on its batches, and returns its metrics and the number of view images.
 func (l *loop) step(batches []hostBatch) (m StepMetrics, views int, err error) {
+	if l.plan == (Plan{}) {
+		defer l.watchMemory()()
+	}
 	start, total := time.Now(), 0.0
 	for _, b := range batches {
 		views, total = views+b.views, total+b.weight
@@ -252,10 +272,10 @@ func (l *loop) step(batches []hostBatch) (m StepMetrics, views int, err error) {
 		inputs := append([]any{tensors.FromFlatDataAndDimensions(scalars, len(scalars))}, b.inputs...)
 		out, err := l.call(inputs)
 		if err != nil {
-			return m, views, fmt.Errorf("step %d: %w", m.Step, err)
+			return m, views, fmt.Errorf("step %d: %w", m.Step, l.outOfMemory(err))
 		}
 		m.GradNorm = float64(tensors.ToScalar[float32](out[0])) // of the sum so far
-		for j, value := range []*float64{&m.Loss, &m.Reconstruction, &m.Alignment}[:len(out)-1] {
+		for j, value := range m.losses()[:len(out)-1] {
 			*value += share * float64(tensors.ToScalar[float32](out[1+j]))
 		}
 		finalize(inputs)
@@ -292,20 +312,20 @@ func (l *loop) epochEnded() bool {
 // takeScore judges the parameters and keeps them if they are the best so far. If ctx ends before the task is done with it, a
 // checkpoint is left from which the run will score first.
 func (l *loop) takeScore(ctx context.Context, m *StepMetrics) error {
-	score, err := l.task.score(ctx)
+	score, err := l.task.score(ctx, l.epoch(l.done))
 	if err != nil && ctx.Err() != nil {
 		return errors.Join(l.save(), l.interrupted())
 	}
-	if err != nil || math.IsNaN(score) {
+	if err != nil || math.IsNaN(score.value) {
 		return err
 	}
-	l.scored, m.Score = l.done, &score
-	if score > l.score {
+	l.scored, l.kept, m.Score, m.LabelScores = l.done, score.kept, &score.value, score.labels
+	if score.value > l.score {
 		values, err := readVariables(l.store, l.params, "")
 		if err != nil {
 			return err
 		}
-		l.score, l.best = score, model.Tensors{}
+		l.score, l.best = score.value, model.Tensors{}
 		for name, t := range values {
 			l.best[bestPrefix+name] = t
 		}
@@ -318,6 +338,9 @@ func (l *loop) save() error {
 	all := maps.Clone(l.best)
 	if all == nil {
 		all = model.Tensors{}
+	}
+	for name, x := range l.kept {
+		all[keptPrefix+name] = x
 	}
 	for _, prefix := range []string{"", firstMoment, secondMoment} {
 		part, err := readVariables(l.store, l.params, prefix)

@@ -13,6 +13,18 @@ type losses struct {
 	total          node // []
 	reconstruction node // []
 	alignment      node // []
+	text           node // []
+}
+
+// terms are the losses in the order of StepMetrics.losses.
+func (l losses) terms() []node {
+	out := []node{l.total}
+	for _, term := range []node{l.reconstruction, l.alignment, l.text} {
+		if term != nil {
+			out = append(out, term)
+		}
+	}
+	return out
 }
 
 // pretrainBatch are the graph inputs of one pretraining batch.
@@ -22,9 +34,10 @@ type pretrainBatch struct {
 	keep    node // [V,K] int32: visible patches in order
 	restore node // [V,N] int32: each patch's place in the order "visible, then masked"
 	study   node // [G,V]: 1 where view image v belongs to study g; unused rows and columns are zero
+	text    *textBatch
 }
 
-// pretrainLoss are the two losses of masked pretraining on one batch, with the values they are made of.
+// pretrainLoss are the losses of masked pretraining on one batch, with the values they are made of.
 type pretrainLoss struct {
 	losses
 	tokens     node // [V,1+K,D]
@@ -32,6 +45,8 @@ type pretrainLoss struct {
 	pooled     node // [V,D]: the tokens' mean at length 1 (recipe "code")
 	recView    node // [V] squared error over the masked pixels
 	alignStudy node // [G]
+	logits     node // [V,T,Vocabulary] of the text decoder (method mvmae-v2t)
+	textView   node // [V] mean cross-entropy of a view's tokens
 }
 
 // buildPretrain is the pretraining forward pass: a masked autoencoder whose encoder also has to agree with itself across the
@@ -52,7 +67,15 @@ func buildPretrain(o graphOps, cfg Config, s model.Spec, b pretrainBatch, beta n
 	} else {
 		l.paperLosses(b, sizes, studies)
 	}
-	l.total = graph.Add(l.reconstruction, graph.Mul(beta, l.alignment))
+	l.total = l.reconstruction
+	if b.text != nil {
+		l.textLosses(o, cfg, s, b, sizes, studies)
+		l.total = graph.Add(l.total, graph.MulScalar(l.text, cfg.Text.Weight))
+		if cfg.Recipe == "code" { // one mean over six terms: three slots' errors and three slots' texts
+			l.total = graph.DivScalar(l.total, 2)
+		}
+	}
+	l.total = graph.Add(l.total, graph.Mul(beta, l.alignment))
 	return l
 }
 

@@ -1,9 +1,15 @@
 package train
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
+	"os"
+	"time"
+
+	"github.com/mvmae/mvmae/model/metrics"
 )
 
 // ErrInterrupted says that a run stopped because its context ended. A checkpoint is left to resume from.
@@ -29,8 +35,9 @@ func (e *DivergedError) Hint() string {
 
 // Status is what a step reports: see Pretrain and Finetune.
 type Status struct {
-	Steps      int // of the whole run
-	BatchViews int // places of a batch
+	Steps      int     // of the whole run
+	BatchViews int     // places of a batch
+	Best       float64 // score so far, -Inf for none
 	StepMetrics
 }
 
@@ -39,14 +46,52 @@ type StepMetrics struct {
 	Step           int     `json:"step"`
 	Epoch          float64 `json:"epoch"`
 	Loss           float64 `json:"loss"`
-	Reconstruction float64 `json:"reconstruction,omitempty"` // this and the next two in pretraining only
+	Reconstruction float64 `json:"reconstruction,omitempty"` // this and the next three in pretraining only
 	Alignment      float64 `json:"alignment,omitempty"`
+	Text           float64 `json:"text,omitempty"`
 	Beta           float64 `json:"beta,omitempty"`
 	LR             float64 `json:"lr"`
 	GradNorm       float64 `json:"grad_norm"`
 	ImagesPerSec   float64 `json:"images_per_sec"` // view images, empty places not counted
 	// Score is the macro AUROC on validation, at the end of an epoch of a classifier.
 	Score *float64 `json:"validation_macro_auroc,omitempty"`
+	// LabelScores are those of each label, in the order of model.Labels.
+	LabelScores []metrics.Value `json:"validation_auroc,omitempty"`
+}
+
+// Metrics reads the run's metrics and when they were last added to, also while the run is in training: a line that is half
+// written is left out. A probe's lines have the fields that it knows.
+func (r *Run) Metrics() (lines []StepMetrics, written time.Time, err error) {
+	path := r.path(metricsFile)
+	body, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, written, nil
+	}
+	if err != nil {
+		return nil, written, err
+	}
+	n := 0
+	for line := range bytes.Lines(body) {
+		n++
+		if !bytes.HasSuffix(line, []byte{'\n'}) {
+			break
+		}
+		var m StepMetrics
+		if err := json.Unmarshal(line, &m); err != nil {
+			return nil, written, fmt.Errorf("%s:%d: %w", path, n, err)
+		}
+		lines = append(lines, m)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, written, err
+	}
+	return lines, info.ModTime(), nil
+}
+
+// losses are the places of the losses, in the order of losses.terms.
+func (m *StepMetrics) losses() []*float64 {
+	return []*float64{&m.Loss, &m.Reconstruction, &m.Alignment, &m.Text}
 }
 
 // logEvery is the number of steps between lines of metrics.jsonl.
@@ -57,7 +102,7 @@ func notFinite(m StepMetrics) string {
 	for _, v := range []struct {
 		name  string
 		value float64
-	}{{"reconstruction loss", m.Reconstruction}, {"alignment loss", m.Alignment}, {"loss", m.Loss}, {"gradient norm", m.GradNorm}} {
+	}{{"reconstruction loss", m.Reconstruction}, {"alignment loss", m.Alignment}, {"text loss", m.Text}, {"loss", m.Loss}, {"gradient norm", m.GradNorm}} {
 		if math.IsNaN(v.value) || math.IsInf(v.value, 0) {
 			return v.name
 		}
@@ -80,12 +125,11 @@ func (a *meanMetrics) add(m StepMetrics, views int) (StepMetrics, bool) {
 	a.n++
 	a.views += views
 	a.seconds += float64(views) / m.ImagesPerSec
-	a.sum.Loss += m.Loss
-	a.sum.Reconstruction += m.Reconstruction
-	a.sum.Alignment += m.Alignment
-	a.sum.GradNorm += m.GradNorm
-	n := float64(a.n)
-	m.Loss, m.Reconstruction, m.Alignment, m.GradNorm = a.sum.Loss/n, a.sum.Reconstruction/n, a.sum.Alignment/n, a.sum.GradNorm/n
+	sums, means := append(a.sum.losses(), &a.sum.GradNorm), append(m.losses(), &m.GradNorm)
+	for i := range sums {
+		*sums[i] += *means[i]
+		*means[i] = *sums[i] / float64(a.n)
+	}
 	m.ImagesPerSec = float64(a.views) / a.seconds
 	return m, m.Step%logEvery == 0
 }

@@ -26,6 +26,9 @@ func Pretrain(ctx context.Context, dev *Device, run *Run, pack *data.Pack, repor
 	if err == nil {
 		err = l.fit(ctx, report)
 	}
+	if err == nil && run.Config.Method == methodV2T {
+		err = leaveDescription(ctx, dev, run, pack)
+	}
 	if err != nil {
 		return fmt.Errorf("pretrain: %w", err)
 	}
@@ -37,6 +40,7 @@ type pretraining struct {
 	cfg      Config
 	spec     model.Spec
 	loop     *loop
+	writer   *writer // of reports; nil but in method mvmae-v2t
 	rate     Schedule
 	beta     Ramp
 	perEpoch bool // both change per epoch, not per step
@@ -48,7 +52,17 @@ func newPretraining(dev *Device, run *Run, pack *data.Pack) (*loop, error) {
 	if err != nil {
 		return nil, err
 	}
-	params := spec.Params(model.PartEncoder, model.PartDecoder)
+	var w *writer
+	if cfg.Method == methodV2T {
+		if w, err = newWriter(run, pack); err != nil {
+			return nil, err
+		}
+		spec.Text = cfg.Text.spec(w.tok.Size())
+		if err := spec.Validate(); err != nil {
+			return nil, err
+		}
+	}
+	params := spec.Params(model.PartEncoder, model.PartDecoder, model.PartText)
 	l, err := newLoop(run, pack, spec, params, cfg.Epochs, cfg.Optim, cfg.BatchViews, pack.StudiesOf(data.Train))
 	if err != nil {
 		return nil, err
@@ -60,7 +74,7 @@ func newPretraining(dev *Device, run *Run, pack *data.Pack) (*loop, error) {
 	if err := l.restore(first); err != nil {
 		return nil, err
 	}
-	p := &pretraining{cfg: cfg, spec: spec, loop: l, rate: l.cosine(), beta: Ramp{Form: "cosine", Target: cfg.Loss.Beta, End: l.steps}}
+	p := &pretraining{cfg: cfg, spec: spec, loop: l, writer: w, rate: l.cosine(), beta: Ramp{Form: "cosine", Target: cfg.Loss.Beta, End: l.steps}}
 	if cfg.Recipe == "code" {
 		epochs, warmup := int(math.Ceil(cfg.Epochs)), int(cfg.Optim.WarmupEpochs)
 		p.perEpoch = true
@@ -83,7 +97,8 @@ func (p *pretraining) rates(done int) (lr, beta float64) {
 }
 
 // inputs are keep [V,K] and restore [V,N]. In recipe "paper" the views of a study share one mask, for its alignment loss
-// pairs tokens by place; in recipe "code" each view has its own. The loss is a mean over studies.
+// pairs tokens by place; in recipe "code" each view has its own. Then come the text's, if there are any. The loss is a mean
+// over studies.
 func (p *pretraining) inputs(rng *rand.Rand, b hostBatch) (own []any, weight float64) {
 	v, n := len(b.places), p.spec.NumPatches()
 	k := p.cfg.Visible(n)
@@ -96,12 +111,21 @@ func (p *pretraining) inputs(rng *rand.Rand, b hostBatch) (own []any, weight flo
 		keep, restore = append(keep, keepStudy...), append(restore, restoreStudy...)
 	}
 	own = []any{tensors.FromFlatDataAndDimensions(keep, v, k), tensors.FromFlatDataAndDimensions(restore, v, n)}
+	if p.writer != nil {
+		own = append(own, p.writer.inputs(rng, b)...)
+	}
 	return own, float64(len(b.studies))
 }
 
 func (p *pretraining) loss(o graphOps, b graphBatch, own []node) losses {
-	return buildPretrain(o, p.cfg, p.spec, pretrainBatch{b.image, b.view, own[0], own[1], b.study}, b.beta).losses
+	batch := pretrainBatch{image: b.image, view: b.view, keep: own[0], restore: own[1], study: b.study}
+	if p.writer != nil {
+		batch.text = &textBatch{own[2], own[3], own[4], own[5]}
+	}
+	return buildPretrain(o, p.cfg, p.spec, batch, b.beta).losses
 }
 
 // score is none: the last parameters are the run's result.
-func (p *pretraining) score(context.Context) (float64, error) { return math.NaN(), nil }
+func (p *pretraining) score(context.Context, int) (epochScore, error) {
+	return epochScore{value: math.NaN()}, nil
+}

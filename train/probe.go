@@ -2,7 +2,6 @@ package train
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -13,7 +12,6 @@ import (
 
 	"github.com/mvmae/mvmae/internal/hint"
 	"github.com/mvmae/mvmae/model"
-	"github.com/mvmae/mvmae/model/fuse"
 	"github.com/mvmae/mvmae/model/metrics"
 	"github.com/mvmae/mvmae/train/data"
 	"github.com/mvmae/mvmae/train/eval"
@@ -32,6 +30,8 @@ type ProbeMetrics struct {
 	Loss       float64 `json:"loss"`
 	LR         float64 `json:"lr"`
 	MacroAUROC float64 `json:"validation_macro_auroc"`
+	// LabelAUROC is that of each label, in the order of model.Labels.
+	LabelAUROC []metrics.Value `json:"validation_auroc"`
 }
 
 // Probe trains a linear head on the frozen encoder of run.Info.Init (random weights if that is empty). Every image is
@@ -44,6 +44,14 @@ func Probe(ctx context.Context, dev *Device, run *Run, pack *data.Pack, report f
 		return rep, fmt.Errorf("probe: %w", err)
 	}
 	defer end()
+	if pack, err = run.Config.fewer(pack); err != nil {
+		return rep, fmt.Errorf("probe: %w", err)
+	}
+	if run.Config.Probe.Augment {
+		return fitClassifier(ctx, dev, run, pack, func(s Status) {
+			report(ProbeStatus{Stage: "train", Done: int(s.Epoch), Total: int(run.Config.Probe.Epochs), MacroAUROC: s.Best})
+		})
+	}
 	spec, params, err := startClassifier(run, pack)
 	if err != nil {
 		return rep, fmt.Errorf("probe: %w", err)
@@ -68,13 +76,17 @@ func Probe(ctx context.Context, dev *Device, run *Run, pack *data.Pack, report f
 func probeEmbedded(ctx context.Context, dev *Device, run *Run, pack *data.Pack, spec model.Spec, sets map[data.Split]*embedded, params model.Tensors,
 	classifier func(params model.Tensors) (Classifier, error), report func(ProbeStatus)) (rep eval.Report, err error) {
 	stats := embeddingStats(sets[data.Train].embedding)
-	head, err := trainHead(ctx, dev, run, pack, spec, sets, stats, report)
+	chosen, err := newSelection(run, pack)
+	if err != nil {
+		return rep, err
+	}
+	head, err := trainHead(ctx, dev, run, pack, spec, sets, stats, chosen, report)
 	if err != nil {
 		return rep, err
 	}
 	silence(head, untrained(pack))
 	maps.Copy(params, head)
-	if rep, err = evaluateEmbedded(run, pack, sets, head); err != nil {
+	if rep, err = evaluateEmbedded(run, pack, sets, head, chosen); err != nil {
 		return rep, err
 	}
 	c, err := classifier(params)
@@ -85,15 +97,19 @@ func probeEmbedded(ctx context.Context, dev *Device, run *Run, pack *data.Pack, 
 }
 
 // evaluateEmbedded scores a head on the embeddings of the validation and test images.
-func evaluateEmbedded(run *Run, pack *data.Pack, sets map[data.Split]*embedded, head model.Tensors) (eval.Report, error) {
+func evaluateEmbedded(run *Run, pack *data.Pack, sets map[data.Split]*embedded, head model.Tensors, chosen *selection) (rep eval.Report, err error) {
 	opts, err := evalOptions(run, pack)
 	if err != nil {
-		return eval.Report{}, err
+		return rep, err
 	}
 	predict := func(split data.Split) []eval.Prediction {
 		return Predictions(pack, sets[split].studies, headLogits(head, sets[split].embedding))
 	}
-	return eval.Evaluate(predict(data.Validate), predict(data.Test), opts)
+	test := predict(data.Test)
+	if rep, err = eval.Evaluate(predict(data.Validate), test, opts); err == nil {
+		err = chosen.compare(&rep, test, opts)
+	}
+	return rep, err
 }
 
 // startClassifier returns the network that a classifier begins with: the encoder of run.Info.Init, of random weights if that is
@@ -205,7 +221,7 @@ func embeddingStats(x [][]float32) model.EmbeddingStats {
 // trainHead trains the linear head on standardised embeddings and returns the best one on validation, as weights for
 // embeddings that are not standardised: the standardisation is folded in.
 func trainHead(ctx context.Context, dev *Device, run *Run, pack *data.Pack, spec model.Spec, sets map[data.Split]*embedded,
-	stats model.EmbeddingStats, report func(ProbeStatus)) (model.Tensors, error) {
+	stats model.EmbeddingStats, chosen *selection, report func(ProbeStatus)) (model.Tensors, error) {
 	cfg := run.Config.Probe
 	log, err := run.openMetrics(-1)
 	if err != nil {
@@ -213,10 +229,6 @@ func trainHead(ctx context.Context, dev *Device, run *Run, pack *data.Pack, spec
 	}
 	defer log.close()
 	h, err := newHeadTrainer(dev, run.Config, pack, spec, sets[data.Train], stats)
-	if err != nil {
-		return nil, err
-	}
-	rule, err := fuse.ParseRule(cfg.Fusion)
 	if err != nil {
 		return nil, err
 	}
@@ -234,15 +246,16 @@ func trainHead(ctx context.Context, dev *Device, run *Run, pack *data.Pack, spec
 		if err != nil {
 			return nil, err
 		}
-		val := sets[data.Validate]
-		auroc, err := macroAUROC(pack, val.studies, headLogits(head, val.embedding), rule)
+		score, err := chosen.offer(epoch+1, headLogits(head, sets[data.Validate].embedding), func() ([][model.NumLabels]float32, error) {
+			return headLogits(head, sets[data.Test].embedding), nil
+		})
 		if err != nil {
 			return nil, err
 		}
-		if best == nil || auroc > bestAUROC {
-			best, bestAUROC = head, auroc
+		if best == nil || score.value > bestAUROC {
+			best, bestAUROC = head, score.value
 		}
-		if err := log.append(ProbeMetrics{Step: epoch + 1, Loss: loss, LR: lr, MacroAUROC: auroc}); err != nil {
+		if err := log.append(ProbeMetrics{Step: epoch + 1, Loss: loss, LR: lr, MacroAUROC: score.value, LabelAUROC: score.labels}); err != nil {
 			return nil, err
 		}
 		report(ProbeStatus{Stage: "train", Done: epoch + 1, Total: epochs, MacroAUROC: bestAUROC})
@@ -302,9 +315,7 @@ func newHeadTrainer(dev *Device, cfg Config, pack *data.Pack, spec model.Spec, s
 	return h, err
 }
 
-func (h *headTrainer) optimiser() AdamW {
-	return AdamW{Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, WeightDecay: h.cfg.Probe.WeightDecay}
-}
+func (h *headTrainer) optimiser() AdamW { return h.cfg.Probe.adamW() }
 
 // prevalenceLogits are the logits of the labels' shares of positives: where a head begins that knows nothing of an image. From 0,
 // it would spend its first epochs, of which one may be the best by AUROC, on learning them. Half a study is added to either side.
@@ -400,29 +411,4 @@ func headLogits(head model.Tensors, embedding [][]float32) [][model.NumLabels]fl
 		}
 	}
 	return logits
-}
-
-// macroAUROC scores the logits of ImagesOf(studies).
-func macroAUROC(pack *data.Pack, studies []int, logits [][model.NumLabels]float32, rule fuse.Rule) (float64, error) {
-	var rows []metrics.Row
-	for _, p := range Predictions(pack, studies, logits) {
-		var views [][model.NumLabels]float32
-		for _, v := range p.Views {
-			views = append(views, v.Logits)
-		}
-		row := metrics.Row{Patient: p.Patient, Labels: p.Labels}
-		for l, v := range fuse.Fuse(rule, views) {
-			row.Scores[l] = float64(v)
-		}
-		rows = append(rows, row)
-	}
-	table, err := metrics.NewTable(rows)
-	if err != nil {
-		return 0, err
-	}
-	auroc := table.Measure(metrics.Thresholds{})[metrics.Macro][metrics.AUROC]
-	if math.IsNaN(auroc) {
-		return 0, hint.Wrap(errors.New("no label has both classes among the validation studies"), "index more studies, or give validation a larger share with --split-shares")
-	}
-	return auroc, nil
 }

@@ -28,6 +28,9 @@ const (
 	configFile     = "config.toml"
 	runFile        = "run.json"
 	metricsFile    = "metrics.jsonl"
+	tokenizerFile  = "tokenizer.json" // of a run of method mvmae-v2t, as the next two
+	TextFile       = "text.json"      // a Description
+	samplesFile    = "samples.md"
 	lastCheckpoint = "checkpoints/last.safetensors"
 )
 
@@ -173,6 +176,12 @@ func (r *Run) begin(pack *data.Pack) (end func(), err error) {
 	return func() { f.Close() }, nil
 }
 
+// Finished reports whether the folder holds a whole classifier.
+func (r *Run) Finished() bool {
+	_, err := os.Stat(r.path(model.RunMetadata))
+	return err == nil
+}
+
 func (r *Run) path(name string) string { return filepath.Join(r.Dir, filepath.FromSlash(name)) }
 
 func (r *Run) write(name string, doc []byte) error {
@@ -218,6 +227,18 @@ func (r *Run) sweep() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// CheckpointTime is when the last checkpoint was written; the zero time before the first.
+func (r *Run) CheckpointTime() (time.Time, error) {
+	info, err := os.Stat(r.path(lastCheckpoint))
+	if errors.Is(err, os.ErrNotExist) {
+		return time.Time{}, nil
+	}
+	if err != nil {
+		return time.Time{}, err
+	}
+	return info.ModTime(), nil
 }
 
 // loadCheckpoint reads the last checkpoint; a run that has left none gives step 0 and no tensors.

@@ -20,6 +20,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/mvmae/mvmae/benchmarks/made"
 	"github.com/mvmae/mvmae/benchmarks/paired"
 	"github.com/mvmae/mvmae/model"
 	"github.com/mvmae/mvmae/train"
@@ -65,7 +66,7 @@ func run(ctx context.Context, presets []string, rounds int) error {
 		return fmt.Errorf("the peer does not reproduce %s: %w", golden, err)
 	}
 	report.Peers["PyTorch"] = strings.TrimSpace(string(version))
-	if err := makePack(ctx); err != nil {
+	if _, err := made.Pack(ctx, paired.WorkDir); err != nil {
 		return err
 	}
 	report.Printf("Peer: PyTorch %s eager on all cores, scaled_dot_product_attention, fused AdamW; %d rounds.\n"+
@@ -79,7 +80,7 @@ func run(ctx context.Context, presets []string, rounds int) error {
 			return err
 		}
 		report.Parts[preset] = samples
-		perStudy := func(s paired.Sample) float64 { return s.Rate() / viewsPerStudy }
+		perStudy := func(s paired.Sample) float64 { return s.Rate() / made.ViewsPerStudy }
 		report.Printf("| %s | %d | %v | %v | **%v** | %v | %v | %v | **%v** | %v |\n", preset, sizes[preset].batch,
 			samples.Of("xla", paired.Sample.Rate), samples.Of("packed", paired.Sample.Rate),
 			samples.Ratio("xla", "packed", paired.Sample.Rate), samples.Ratio("xla", "packed", paired.Sample.PerCPU),

@@ -111,6 +111,11 @@ class MVMAE(nn.Module):
         y = y + F.linear(self.encoder.mod_embedding[view], self.decoder.embed.weight)[:, None]
         patches = self.decoder.head(self.decoder(y)[:, 1:])
 
+        with torch.autocast(image.device.type, enabled=False):  # losses are float32 whatever products are
+            return self.losses(patches.float(), target, restore, study, tokens.float(), beta)
+
+    def losses(self, patches, target, restore, study, tokens, beta):
+        (v, n), k = restore.shape, tokens.shape[1] - 1
         hidden = (restore >= k).float()
         rec_view = ((patches - target).square().mean(-1) * hidden).sum(1) / (n - k)
         sizes = study.sum(1)
@@ -157,8 +162,8 @@ def check(path):
         torch.testing.assert_close(p.grad.view(-1), t["grad." + name].view(-1), atol=1e-5, rtol=1e-4, msg=lambda m: name + ": " + m)
 
 
-def batch(rng, s, size, mode):
-    """Random images in studies of 1, 2 and 3 views, 0.65 : 0.30 : 0.05, that is 1.40 views a study."""
+def batch(rng, s, size, mode, images=True):
+    """Random images, or none, in studies of 1, 2 and 3 views, 0.65 : 0.30 : 0.05, that is 1.40 views a study."""
     n = (s["image_size"] // s["patch_size"]) ** 2
     k = int(n * 0.1 + 0.5)
     counts = rng.permutation(([1] * 13 + [2] * 6 + [3]) * (size // 20 + 1))
@@ -177,7 +182,7 @@ def batch(rng, s, size, mode):
         study = np.zeros((studies, v), np.float32)
         study[owner, np.arange(v)] = np.tile([0, 1, 2], studies) < counts[owner]
     order = np.argsort(rng.random((owner[-1] + 1, n)), 1)[owner]  # one mask a study
-    image = rng.random((v, s["image_size"], s["image_size"]), np.float32)
+    image = rng.random((v if images else 0, s["image_size"], s["image_size"]), np.float32)
     return [torch.tensor(x) for x in (image, rng.integers(0, 3, v), order[:, :k].copy(), order.argsort(1), study)]
 
 

@@ -1,75 +1,15 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"fmt"
-	"image"
-	"image/png"
-	"math/rand/v2"
 	"os"
-	"path/filepath"
 
+	"github.com/mvmae/mvmae/benchmarks/made"
 	"github.com/mvmae/mvmae/benchmarks/paired"
-	"github.com/mvmae/mvmae/dicom/cxr"
 	"github.com/mvmae/mvmae/train"
 	"github.com/mvmae/mvmae/train/data"
 )
-
-// viewsPerStudy is the mean of the four datasets of the MVMAE paper, and of the pack made here.
-const viewsPerStudy = 1.4
-
-func packDir() string { return filepath.Join(paired.WorkDir, "pack") }
-
-// makePack packs 200 studies of noise, once: 13 of 20 have one view, 6 two, 1 three.
-func makePack(ctx context.Context) error {
-	if _, err := os.Stat(packDir()); err == nil {
-		return nil
-	}
-	root, err := filepath.Abs(filepath.Join(paired.WorkDir, "png"))
-	if err != nil {
-		return err
-	}
-	if err := os.MkdirAll(root, 0o755); err != nil {
-		return err
-	}
-	index := &data.Index{Dataset: "noise", Root: root}
-	rng := rand.New(rand.NewPCG(1, 1))
-	for s := range 200 {
-		views := 1
-		if s%20 >= 13 {
-			views = 2
-		}
-		if s%20 == 19 {
-			views = 3
-		}
-		for v := range views {
-			picture := image.NewGray(image.Rect(0, 0, cxr.StoredSize, cxr.StoredSize))
-			for i := range picture.Pix {
-				picture.Pix[i] = byte(rng.Uint32())
-			}
-			var file bytes.Buffer
-			if err := png.Encode(&file, picture); err != nil {
-				return err
-			}
-			name := fmt.Sprintf("%d_%d.png", s, v)
-			if err := os.WriteFile(filepath.Join(root, name), file.Bytes(), 0o644); err != nil {
-				return err
-			}
-			index.Images = append(index.Images, data.Image{
-				Dataset: "noise", PatientID: fmt.Sprint("p", s), StudyID: fmt.Sprint("s", s), ImageID: name, Path: name, Bytes: int64(file.Len()),
-				View: cxr.View(v), Evidence: cxr.EvidenceTable, Split: data.Train,
-			})
-		}
-	}
-	file := filepath.Join(paired.WorkDir, "noise.parquet")
-	if err := data.WriteIndex(file, index); err != nil {
-		return err
-	}
-	_, err = data.MakePack(ctx, []string{file}, data.PackOptions{Out: packDir(), Recipe: cxr.Mimic})
-	return err
-}
 
 // work is the trainer's side: a real run, held between rounds.
 func work(ctx context.Context, preset string) error {
@@ -77,7 +17,11 @@ func work(ctx context.Context, preset string) error {
 	if err != nil {
 		return err
 	}
-	pack, err := data.Open(packDir())
+	folder, err := made.Pack(ctx, paired.WorkDir)
+	if err != nil {
+		return err
+	}
+	pack, err := data.Open(folder)
 	if err != nil {
 		return err
 	}
@@ -90,7 +34,7 @@ func work(ctx context.Context, preset string) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	run, err := train.CreateRun(dir, train.RunInfo{Kind: "pretrain", Data: packDir(), DataDigest: pack.Digest(), Preprocessing: pack.Recipe.String()}, cfg)
+	run, err := train.CreateRun(dir, train.RunInfo{Kind: "pretrain", Data: folder, DataDigest: pack.Digest(), Preprocessing: pack.Recipe.String()}, cfg)
 	if err != nil {
 		return err
 	}

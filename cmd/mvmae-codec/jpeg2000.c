@@ -1,31 +1,54 @@
-//go:build cgo && openjpeg
+#include "codec.h"
 
-#include "jpeg2000.h"
+#ifndef WITH_OPENJPEG
+
+const char *openjpeg_version(void) { return ""; }
+void decode_jpeg2000(const request *r) {
+	(void)r;
+	refuse(UNSUPPORTED_SYNTAX, "mvmae-codec was built without OpenJPEG");
+}
+
+#else
+
+#include <openjpeg.h>
+#include <stdlib.h>
 #include <string.h>
 
+// One decoder over a code stream in memory. It is never closed: the process ends with it.
+typedef struct {
+	const request *r;
+	size_t at; // of the code stream, what was read
+	opj_stream_t *stream;
+	opj_codec_t *codec;
+	opj_image_t *image;
+	char message[200]; // the first error
+} decoder;
+
+const char *openjpeg_version(void) { return opj_version(); }
+
 static OPJ_SIZE_T read_bytes(void *buffer, OPJ_SIZE_T n, void *user) {
-	j2k *d = user;
-	size_t left = d->size - d->at;
+	decoder *d = user;
+	size_t left = d->r->size - d->at;
 	if (left == 0)
 		return (OPJ_SIZE_T)-1;
 	if (n > left)
 		n = left;
-	memcpy(buffer, d->data + d->at, n);
+	memcpy(buffer, d->r->data + d->at, n);
 	d->at += n;
 	return n;
 }
 
 static OPJ_OFF_T skip_bytes(OPJ_OFF_T n, void *user) {
-	j2k *d = user;
-	if (n < 0 || (OPJ_UINT64)n > d->size - d->at)
+	decoder *d = user;
+	if (n < 0 || (OPJ_UINT64)n > d->r->size - d->at)
 		return -1;
 	d->at += n;
 	return n;
 }
 
 static OPJ_BOOL seek_byte(OPJ_OFF_T at, void *user) {
-	j2k *d = user;
-	if (at < 0 || (OPJ_UINT64)at > d->size)
+	decoder *d = user;
+	if (at < 0 || (OPJ_UINT64)at > d->r->size)
 		return OPJ_FALSE;
 	d->at = at;
 	return OPJ_TRUE;
@@ -33,111 +56,119 @@ static OPJ_BOOL seek_byte(OPJ_OFF_T at, void *user) {
 
 // The first message names the cause, later ones its consequences.
 static void keep_message(const char *message, void *user) {
-	j2k *d = user;
+	decoder *d = user;
 	if (d->message[0] == 0)
-		strncpy(d->message, message, sizeof d->message - 1);
+		strncpy(d->message, message, strcspn(message, "\n") < sizeof d->message - 1 ? strcspn(message, "\n") : sizeof d->message - 1);
 }
 
-j2k *j2k_open(const void *data, size_t size, int jp2, int threads) {
-	j2k *d = calloc(1, sizeof *d);
-	if (!d)
-		return NULL;
-	d->data = data;
-	d->size = size;
-	d->codec = opj_create_decompress(jp2 ? OPJ_CODEC_JP2 : OPJ_CODEC_J2K);
-	d->stream = opj_stream_create(1 << 20, OPJ_TRUE);
+static int start(decoder *d) {
+	// JP2, which PS3.5 A.4.4 forbids and some devices write.
+	static const char jp2[] = "\x00\x00\x00\x0cjP  \r\n\x87\n";
+	int boxed = d->r->size > sizeof jp2 && memcmp(d->r->data, jp2, sizeof jp2 - 1) == 0;
+	d->codec = opj_create_decompress(boxed ? OPJ_CODEC_JP2 : OPJ_CODEC_J2K);
+	d->stream = opj_stream_create(1 << 16, OPJ_TRUE);
 	opj_dparameters_t p;
 	opj_set_default_decoder_parameters(&p);
 	// The components as they are stored: DICOM's own header says what they mean.
 	p.flags |= OPJ_DPARAMETERS_IGNORE_PCLR_CMAP_CDEF_FLAG;
 	if (!d->codec || !d->stream || !opj_setup_decoder(d->codec, &p))
-		return NULL;
+		refuse(TOO_LARGE, "OpenJPEG: no memory");
 	opj_set_error_handler(d->codec, keep_message, d);
 	// A radiograph that ends early is no radiograph.
 	opj_decoder_set_strict_mode(d->codec, OPJ_TRUE);
-	if (threads > 1)
-		opj_codec_set_threads(d->codec, threads);
+	if (d->r->threads > 1)
+		opj_codec_set_threads(d->codec, d->r->threads);
 	opj_stream_set_user_data(d->stream, d, NULL);
-	opj_stream_set_user_data_length(d->stream, size);
+	opj_stream_set_user_data_length(d->stream, d->r->size);
 	opj_stream_set_read_function(d->stream, read_bytes);
 	opj_stream_set_skip_function(d->stream, skip_bytes);
 	opj_stream_set_seek_function(d->stream, seek_byte);
-	return d;
+	return opj_read_header(d->stream, d->codec, &d->image);
 }
 
 // describe copies what the image says of itself.
-static void describe(j2k *d) {
-	const opj_image_t *m = d->image;
-	d->samples = m->numcomps;
-	d->uniform = m->numcomps > 0;
-	for (OPJ_UINT32 i = 0; i < m->numcomps; i++) {
-		const opj_image_comp_t *c = &m->comps[i], *first = &m->comps[0];
+static image describe(const decoder *d) {
+	const opj_image_comp_t *first = d->image->comps;
+	for (OPJ_UINT32 i = 0; i < d->image->numcomps; i++) {
+		const opj_image_comp_t *c = &first[i];
 		if (c->dx != 1 || c->dy != 1 || c->w != first->w || c->h != first->h || c->prec != first->prec || c->sgnd != first->sgnd)
-			d->uniform = 0;
+			refuse(UNSUPPORTED_PIXELS, "the components of the code stream differ in size or depth");
 	}
-	if (!d->uniform)
-		return;
-	d->columns = m->comps[0].w;
-	d->rows = m->comps[0].h;
-	d->bits = m->comps[0].prec;
-	d->sign = m->comps[0].sgnd;
+	return (image){.rows = first->h, .columns = first->w, .samples = d->image->numcomps, .bits = first->prec, .sign = first->sgnd};
 }
 
-int j2k_header(j2k *d) {
-	if (!opj_read_header(d->stream, d->codec, &d->image))
-		return 0;
-	describe(d);
+// levels is how many resolution levels every component can do without; it also tells the transform.
+static uint32_t levels(const decoder *d, int *irreversible) {
 	opj_codestream_info_v2_t *info = opj_get_cstr_info(d->codec);
 	if (!info)
-		return 0;
-	d->levels = 32;
-	d->irreversible = info->m_default_tile_info.tccp_info[0].qmfbid == 0;
-	for (OPJ_UINT32 i = 0; i < info->nbcomps; i++) {
-		const opj_tccp_info_t *c = &info->m_default_tile_info.tccp_info[i];
-		int levels = (int)c->numresolutions - 1;
-		if (levels < d->levels)
-			d->levels = levels;
-		if ((c->qmfbid == 0) != d->irreversible)
-			d->levels = 0;
+		refuse(TOO_LARGE, "OpenJPEG: no memory");
+	const opj_tccp_info_t *c = info->m_default_tile_info.tccp_info;
+	*irreversible = c[0].qmfbid == 0;
+	uint32_t least = c[0].numresolutions - 1;
+	for (OPJ_UINT32 i = 1; i < info->nbcomps; i++) {
+		if (c[i].numresolutions - 1 < least)
+			least = c[i].numresolutions - 1;
+		if ((c[i].qmfbid == 0) != *irreversible)
+			least = 0;
 	}
 	// Only from the origin do a reduced image's samples lie where the phase correction expects them.
-	if (d->levels < 0 || d->image->x0 != 0 || d->image->y0 != 0)
-		d->levels = 0;
-	opj_destroy_cstr_info(&info);
-	return 1;
+	return d->image->x0 || d->image->y0 ? 0 : least;
 }
 
-int j2k_decode(j2k *d, int reduce) {
-	if (reduce > 0 && !opj_set_decoded_resolution_factor(d->codec, reduce))
+// pack's loops of one sample are those a compiler makes wide.
+static void pack(const void *planes, uint32_t sample, size_t from, uint32_t n, size_t step, unsigned char *to) {
+	const opj_image_comp_t *c = (const opj_image_comp_t *)planes + sample;
+	const OPJ_INT32 *restrict in = c->data + from;
+	unsigned char *restrict out = to;
+	if (c->prec > 8 && step == 2)
+		for (uint32_t i = 0; i < n; i++) {
+			out[2 * i] = in[i];
+			out[2 * i + 1] = in[i] >> 8;
+		}
+	else
+		for (uint32_t i = 0; i < n; i++) {
+			out[step * i] = in[i];
+			if (c->prec > 8)
+				out[step * i + 1] = in[i] >> 8;
+		}
+}
+
+// attempt decodes and says whether it could.
+static int attempt(decoder *d, uint32_t reduce) {
+	if (!start(d))
 		return 0;
-	int samples = d->samples;
+	image m = describe(d);
+	fits(d->r, &m);
+	uint32_t most = levels(d, &m.irreversible);
+	m.reduced = reduce < most ? reduce : most;
+	if (m.reduced > 0 && !opj_set_decoded_resolution_factor(d->codec, m.reduced))
+		return 0;
 	if (!opj_decode(d->codec, d->stream, d->image) || !opj_end_decompress(d->codec, d->stream))
 		return 0;
-	describe(d);
-	if (!d->uniform || d->samples != samples)
+	image after = describe(d);
+	if (after.samples != m.samples)
 		return 0;
-	for (int i = 0; i < samples; i++)
+	m.rows = after.rows;
+	m.columns = after.columns;
+	for (uint32_t i = 0; i < m.samples; i++)
 		if (!d->image->comps[i].data)
 			return 0;
+	answer(&m);
+	planar(&m, pack, d->image->comps);
 	return 1;
 }
 
-// j2k_samples returns rows*columns*samples values by pixel: bytes up to 8 bits, else little-endian words. They are packed
-// where the values of the first component lie, which are four bytes each, if it is the only one; else apart.
-unsigned char *j2k_samples(const j2k *d) {
-	size_t n = (size_t)d->rows * d->columns, width = d->bits <= 8 ? 1 : 2, step = d->samples * width;
-	unsigned char *out = (unsigned char *)d->image->comps[0].data;
-	if (d->samples > 1)
-		out = malloc(n * step);
-	for (int s = 0; out && s < d->samples; s++) {
-		const OPJ_INT32 *in = d->image->comps[s].data;
-		unsigned char *to = out + s * width;
-		for (size_t i = 0; i < n; i++, to += step) {
-			OPJ_INT32 v = in[i];
-			to[0] = (unsigned char)v;
-			if (width == 2)
-				to[1] = (unsigned char)(v >> 8);
-		}
-	}
-	return out;
+// decode_jpeg2000 decodes ISO 15444-1 and 15444-15 (HTJ2K), a code stream or a JP2 file; the colour transforms RCT and ICT
+// are undone.
+void decode_jpeg2000(const request *r) {
+	decoder d = {.r = r};
+	if (attempt(&d, r->reduce))
+		return;
+	decoder whole = {.r = r};
+	// A tile may have fewer resolution levels than the main header promised.
+	if (r->reduce > 0 && attempt(&whole, 0))
+		return;
+	refuse(MALFORMED, "OpenJPEG: %s", d.message);
 }
+
+#endif

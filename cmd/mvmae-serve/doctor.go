@@ -24,6 +24,7 @@ import (
 type DoctorCmd struct {
 	Model  string `type:"path" placeholder:"FILE" help:"Open this model file too."`
 	Device string `default:"auto" enum:"cpu,cuda,auto" help:"The device that is wanted: with cuda, its absence is an error."`
+	Train  bool   `help:"Training is wanted here too: what it lacks is an error."`
 
 	PACS    []pacs.Node `name:"pacs" placeholder:"AE@HOST:PORT" help:"Call this PACS too (C-ECHO)."`
 	calling `embed:""`
@@ -41,13 +42,14 @@ type check struct {
 }
 
 func (c *DoctorCmd) Run(ctx context.Context, out *cli.Output) error {
-	checks := []check{
-		look("ONNX Runtime", true, onnxRuntime),
-		look("CUDA", c.Device == ort.CUDA, func() (string, error) { return "usable by ONNX Runtime", ort.Probe(ort.CUDA) }),
+	checks := []check{look("ONNX Runtime", true, onnxRuntime)}
+	checks = append(checks, c.cuda()...)
+	checks = append(checks,
+		look("XLA", c.Train && c.Device != ort.CUDA, func() (string, error) { return plugin(libs.PJRTCPU) }),
 		look("codecs", false, func() (string, error) { return codecs(ctx) }),
 		look("cores", true, cores),
 		look("memory", false, memory),
-	}
+	)
 	if c.Model != "" {
 		checks = append(checks, look("model", true, c.tryModel))
 	}
@@ -65,8 +67,8 @@ func report(out *cli.Output, checks []check) error {
 			state = "missing"
 		}
 		out.Printf("%-8s %-13s %s\n", state, k.Name, k.Detail)
-		if k.Hint != "" {
-			out.Printf("%-8s %-13s hint: %s\n", "", "", k.Hint)
+		for line := range strings.Lines(k.Hint) {
+			out.Printf("%-8s %-13s hint: %s\n", "", "", strings.TrimSpace(line))
 		}
 	}
 	if err := out.Result(map[string][]check{"checks": checks}); err != nil {

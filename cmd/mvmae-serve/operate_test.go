@@ -89,6 +89,20 @@ func (l *load) await(version string) {
 	}
 }
 
+// resident is the memory that a server holds.
+func resident(t *testing.T, s *server) int64 {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", s.Process.Pid)) // in pages: proc_pid_statm(5)
+	var size, pages int64
+	if err == nil {
+		_, err = fmt.Sscan(string(text), &size, &pages)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pages * int64(os.Getpagesize())
+}
+
 // replace puts a file in place of another as a careful person does.
 func replace(t *testing.T, path string, data []byte) {
 	t.Helper()
@@ -102,6 +116,7 @@ func TestUp_ReloadUnderLoadLosesNothing(t *testing.T) {
 	s := start(t, "mvmae-serve", "--model", model, "--max-studies", "16")
 	l := newLoad(t, s.url, 3)
 	l.await("1")
+	before := resident(t, s)
 	for n := 2; n <= 5; n++ {
 		version := fmt.Sprint(n)
 		replace(t, model, modelVersion(t, version))
@@ -114,6 +129,16 @@ func TestUp_ReloadUnderLoadLosesNothing(t *testing.T) {
 		s.log.await("model file is not served", n-1)
 		l.await(version)
 	}
+	info, err := os.Stat(writeFile(t, filepath.Join(t.TempDir(), "model.onnx"), modelVersion(t, "5")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// One model is as large as the next: what eight opened files left is less than one of them, and what Go has not collected.
+	after := resident(t, s)
+	if after > before+info.Size()/2+64<<20 {
+		t.Errorf("%d MiB of memory before, %d after, with a model of %d", before>>20, after>>20, info.Size()>>20)
+	}
+	t.Logf("%d MiB of memory before, %d after, with a model of %d", before>>20, after>>20, info.Size()>>20)
 	response, err := http.Get(s.url + "/v1/models")
 	if err != nil {
 		t.Fatal(err)

@@ -36,11 +36,15 @@ func modelFile(t *testing.T) string {
 	return writeFile(t, filepath.Join(t.TempDir(), "model.onnx"), modelVersion(t, "1"))
 }
 
-// modelVersion is the content of such a file.
+// modelVersion is the content of such a file. MVMAE_TEST_PRESET makes it larger, for figures worth telling.
 func modelVersion(t *testing.T, version string) []byte {
 	t.Helper()
 	libs.ForTests(t)
-	spec := exporttest.Spec(t, "nano")
+	preset, given := os.LookupEnv("MVMAE_TEST_PRESET")
+	if !given {
+		preset = "nano"
+	}
+	spec := exporttest.Spec(t, preset)
 	meta := exporttest.Metadata(spec)
 	meta.Calibration, meta.Version = json.RawMessage(`{"kind":"none"}`), version
 	file, err := export.Build(meta, exporttest.Weights(spec))

@@ -47,9 +47,9 @@ func openEncoder(path, device, cache string) (train.Encoder, error) {
 }
 
 // probeWith is probe on an ONNX encoder.
-func probeWith(e train.Encoder) func(context.Context, *cli.Output, *train.Device, *train.Run, *data.Pack) error {
-	return func(ctx context.Context, out *cli.Output, dev *train.Device, run *train.Run, pack *data.Pack) error {
-		return showProbe(out, run, func(report func(train.ProbeStatus)) (eval.Report, error) {
+func probeWith(e train.Encoder) fitter {
+	return func(ctx context.Context, out *cli.Output, dev *train.Device, run *train.Run, pack *data.Pack) (eval.Report, error) {
+		return showProbe(out, func(report func(train.ProbeStatus)) (eval.Report, error) {
 			return train.ProbeEncoder(ctx, dev, run, pack, e, report)
 		})
 	}

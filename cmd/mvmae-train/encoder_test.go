@@ -53,16 +53,16 @@ func TestProbe_EncoderOfAnONNXFileIsServed(t *testing.T) {
 		t.Errorf("macro Brier %v in the probe's report, %v of the file", reported.Macro.Brier.Value, evaluated.Macro.Brier.Value)
 	}
 
-	files, err := filepath.Glob(in("synth/*/*/*"))
-	if err != nil || len(files) == 0 {
-		t.Fatal("no study", err)
+	patients, err := filepath.Glob(in("synth/dicom/*"))
+	if err != nil || len(patients) < 2 {
+		t.Fatal("no two patients", err)
 	}
 	var answer struct {
 		Studies []struct {
 			Probabilities map[string]float64 `json:"probabilities"`
 		} `json:"studies"`
 	}
-	study := must(t, "mvmae-serve", "classify", "--model", in("probe.onnx"), "--json", filepath.Dir(files[0]))
+	study := must(t, "mvmae-serve", "classify", "--model", in("probe.onnx"), "--json", patients[0], patients[1])
 	if err := json.Unmarshal(study, &answer); err != nil || len(answer.Studies) == 0 || len(answer.Studies[0].Probabilities) != model.NumLabels {
 		t.Errorf("%v in\n%s", err, study)
 	}

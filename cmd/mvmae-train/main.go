@@ -19,7 +19,10 @@ type commands struct {
 	Finetune   FinetuneCmd   `cmd:"" help:"Train a pretrained encoder and its classifier together."`
 	Supervised SupervisedCmd `cmd:"" help:"Train encoder and classifier from random weights."`
 	Eval       EvalCmd       `cmd:"" help:"Score a run or a model file on held-out studies."`
+	Describe   DescribeCmd   `cmd:"" help:"Let a run of method mvmae-v2t write reports of held-out studies, and judge them."`
 	Resume     ResumeCmd     `cmd:"" help:"Go on with a run that was stopped."`
+	Watch      WatchCmd      `cmd:"" help:"Show a run in the browser, also while it trains."`
+	Report     ReportCmd     `cmd:"" help:"Compare runs: every table and figure of the paper."`
 	Config     ConfigCmd     `cmd:"" help:"Print a recipe with every key."`
 }
 

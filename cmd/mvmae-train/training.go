@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,7 +18,7 @@ import (
 	"github.com/mvmae/mvmae/model"
 	"github.com/mvmae/mvmae/train"
 	"github.com/mvmae/mvmae/train/data"
-	"github.com/mvmae/mvmae/train/eval"
+	"github.com/mvmae/mvmae/train/report"
 )
 
 // recipeFlags choose a config: a recipe, then settings over it.
@@ -72,11 +74,22 @@ func openPack(dir string, out *cli.Output) (*data.Pack, error) {
 // devicesFlag lets training steps run on several devices.
 type devicesFlag struct {
 	deviceFlag
-	Devices int `help:"Number of devices to spread each batch over." default:"1"`
+	Devices count `help:"Number of devices to spread each batch over." default:"1"`
+}
+
+// count is a number of devices.
+type count int
+
+// Validate wants one at least.
+func (n count) Validate() error {
+	if n < 1 {
+		return fmt.Errorf("expected 1 or more, not %d", n)
+	}
+	return nil
 }
 
 func (f devicesFlag) open(out *cli.Output) (*train.Device, error) {
-	return openDevices(out, f.Device, f.Devices)
+	return openDevices(out, f.Device, int(f.Devices))
 }
 
 // newRunDir is the given folder, or a new one under runs/ that tells its kind and time.
@@ -111,7 +124,7 @@ func startRun(dir, kind string, pack *data.Pack, packDir, init string, encoder *
 // PretrainCmd trains encoder and decoder.
 type PretrainCmd struct {
 	Data   string    `help:"Folder that pack wrote." required:"" type:"existingdir" placeholder:"DIR"`
-	Method string    `help:"Method: mvmae, or independent, which is mvmae without the alignment loss (default: the recipe's)." enum:",mvmae,independent" default:""`
+	Method string    `help:"Method: mvmae; independent, which is mvmae without the alignment loss; mvmae-v2t, which is mvmae with reports (default: the recipe's)." enum:",mvmae,independent,mvmae-v2t" default:""`
 	Preset string    `help:"Size of the network: tiny, small, base or large (default: the recipe's)." enum:",tiny,small,base,large" default:"" xor:"size"`
 	Init   runOrFile `help:"Network to begin with, whose size it is: a run, or a .safetensors or .pth file (default: random weights)." placeholder:"RUN|FILE" xor:"size"`
 	Out    string    `help:"Run folder to make (default: a new one under runs/)." placeholder:"RUN"`
@@ -160,15 +173,30 @@ func steps(out *cli.Output, run *train.Run, dev *train.Device, note func(train.S
 	}
 }
 
+// leavePage writes the page of a run that has ended with err, or was stopped. Without it the run is as good.
+func leavePage(dev *train.Device, run *train.Run, pack *data.Pack, err error) {
+	if err != nil && !errors.Is(err, train.ErrInterrupted) {
+		return
+	}
+	if err := report.LeavePage(dev, run, pack); err != nil {
+		slog.Warn("the run has no page", "error", err)
+	}
+}
+
 // pretrain runs a run to its end.
 func pretrain(ctx context.Context, out *cli.Output, dev *train.Device, run *train.Run, pack *data.Pack) error {
 	var last train.Status
 	report, done := steps(out, run, dev, func(s train.Status) string {
 		last = s
-		return fmt.Sprintf(" (reconstruction %.4f, alignment %.4f)", s.Reconstruction, s.Alignment)
+		note := fmt.Sprintf(" (reconstruction %.4f, alignment %.4f", s.Reconstruction, s.Alignment)
+		if s.Text > 0 {
+			note += fmt.Sprintf(", text %.3f", s.Text)
+		}
+		return note + ")"
 	})
 	err := train.Pretrain(ctx, dev, run, pack, report)
 	done()
+	leavePage(dev, run, pack, err)
 	if err != nil {
 		return err
 	}
@@ -183,163 +211,6 @@ func pretrain(ctx context.Context, out *cli.Output, dev *train.Device, run *trai
 	}{run.Dir, last.StepMetrics})
 }
 
-// ProbeCmd trains a linear classifier on a frozen encoder.
-type ProbeCmd struct {
-	Data string    `help:"Folder that pack wrote." required:"" type:"existingdir" placeholder:"DIR"`
-	Init runOrFile `help:"Pretraining run, or .safetensors or .pth file, whose encoder to use (default: random weights, as a baseline)." placeholder:"RUN|FILE" xor:"encoder"`
-	encoderFlags
-	Out string `help:"Run folder to make (default: a new one under runs/)." placeholder:"RUN"`
-	// Preset is for random weights only: a pretrained encoder has its own.
-	Preset string `help:"Size of the network without --init: tiny, small, base or large (default: the recipe's)." enum:",tiny,small,base,large" default:""`
-	recipeFlags
-	deviceFlag
-}
-
-// Run starts a probe.
-func (c *ProbeCmd) Run(ctx context.Context, out *cli.Output) error {
-	cfg, err := c.load("preset=" + c.Preset)
-	if err != nil {
-		return err
-	}
-	if c.Encoder == "" {
-		return classifier{"probe", c.Data, string(c.Init), c.Out, cfg, devicesFlag{c.deviceFlag, 1}, nil}.start(ctx, out, probe)
-	}
-	e, err := openEncoder(c.Encoder, c.Device, c.Cache)
-	if err != nil {
-		return err
-	}
-	return classifier{"probe", c.Data, "", c.Out, cfg, devicesFlag{c.deviceFlag, 1}, &e.File}.start(ctx, out, probeWith(e))
-}
-
-// FinetuneCmd trains all weights of a classifier that begins with a pretrained encoder.
-type FinetuneCmd struct {
-	Data string    `help:"Folder that pack wrote." required:"" type:"existingdir" placeholder:"DIR"`
-	Init runOrFile `help:"Pretraining run, or .safetensors or .pth file, whose encoder to begin with." required:"" placeholder:"RUN|FILE"`
-	Out  string    `help:"Run folder to make (default: a new one under runs/)." placeholder:"RUN"`
-	recipeFlags
-	devicesFlag
-}
-
-// Run starts a finetuning run.
-func (c *FinetuneCmd) Run(ctx context.Context, out *cli.Output) error {
-	cfg, err := c.load()
-	if err != nil {
-		return err
-	}
-	return classifier{"finetune", c.Data, string(c.Init), c.Out, cfg, c.devicesFlag, nil}.start(ctx, out, finetune)
-}
-
-// SupervisedCmd is finetune from random weights: the baseline without pretraining.
-type SupervisedCmd struct {
-	Data   string `help:"Folder that pack wrote." required:"" type:"existingdir" placeholder:"DIR"`
-	Preset string `help:"Size of the network: tiny, small, base or large (default: the recipe's)." enum:",tiny,small,base,large" default:""`
-	Out    string `help:"Run folder to make (default: a new one under runs/)." placeholder:"RUN"`
-	recipeFlags
-	devicesFlag
-}
-
-// Run starts a supervised run.
-func (c *SupervisedCmd) Run(ctx context.Context, out *cli.Output) error {
-	cfg, err := c.load("preset=" + c.Preset)
-	if err != nil {
-		return err
-	}
-	return classifier{"supervised", c.Data, "", c.Out, cfg, c.devicesFlag, nil}.start(ctx, out, finetune)
-}
-
-// classifier is a run of probe, finetune or supervised that is about to start.
-type classifier struct {
-	kind, data, init, out string
-	cfg                   train.Config
-	device                devicesFlag
-	encoder               *model.EncoderFile // of an ONNX file; nil for a network of this project
-}
-
-// start makes the run folder and trains. A pretrained encoder has its own size and method.
-func (c classifier) start(ctx context.Context, out *cli.Output,
-	fit func(context.Context, *cli.Output, *train.Device, *train.Run, *data.Pack) error) error {
-	if info, err := os.Stat(c.init); err == nil && info.IsDir() {
-		from, err := train.OpenRun(c.init)
-		if err != nil {
-			return err
-		}
-		c.cfg.Preset, c.cfg.Method = from.Config.Preset, from.Config.Method
-	}
-	pack, err := openPack(c.data, out)
-	if err != nil {
-		return err
-	}
-	defer pack.Close()
-	dev, err := c.device.open(out)
-	if err != nil {
-		return err
-	}
-	run, err := startRun(newRunDir(c.out, c.kind), c.kind, pack, c.data, c.init, c.encoder, dev, c.cfg)
-	if err != nil {
-		return err
-	}
-	return fit(ctx, out, dev, run, pack)
-}
-
-// finetune trains a classifier's weights to the end of a run, from a pretrained encoder or from random ones.
-func finetune(ctx context.Context, out *cli.Output, dev *train.Device, run *train.Run, pack *data.Pack) error {
-	score := ""
-	report, done := steps(out, run, dev, func(s train.Status) string {
-		if s.Score != nil {
-			score = fmt.Sprintf(", validation macro AUROC %.4f", *s.Score)
-		}
-		return score
-	})
-	rep, err := train.Finetune(ctx, dev, run, pack, report)
-	done()
-	if err != nil {
-		return err
-	}
-	return leave(out, run, rep)
-}
-
-// leave says where a classifier is and what it scored.
-func leave(out *cli.Output, run *train.Run, rep eval.Report) error {
-	out.Printf("%s %s\n%s", run.Info.Kind, run.Dir, rep.Table())
-	return out.Result(struct {
-		Run    string      `json:"run"`
-		Report eval.Report `json:"report"`
-	}{run.Dir, rep})
-}
-
-func probe(ctx context.Context, out *cli.Output, dev *train.Device, run *train.Run, pack *data.Pack) error {
-	return showProbe(out, run, func(report func(train.ProbeStatus)) (eval.Report, error) {
-		return train.Probe(ctx, dev, run, pack, report)
-	})
-}
-
-// showProbe shows how far a probe is.
-func showProbe(out *cli.Output, run *train.Run, fit func(report func(train.ProbeStatus)) (eval.Report, error)) error {
-	var progress *cli.Progress
-	stage, done := "", 0
-	rep, err := fit(func(s train.ProbeStatus) {
-		if s.Stage != stage {
-			if progress != nil {
-				progress.Done()
-			}
-			titles := map[string]string{"embed": "probe: encode (images)", "train": "probe: train head (epochs)"}
-			progress, stage, done = out.Progress(titles[s.Stage], int64(s.Total)), s.Stage, 0
-		}
-		progress.Add(int64(s.Done - done))
-		done = s.Done
-		if s.Stage == "train" {
-			progress.Note(fmt.Sprintf("best validation macro AUROC %.4f", s.MacroAUROC))
-		}
-	})
-	if progress != nil {
-		progress.Done()
-	}
-	if err != nil {
-		return err
-	}
-	return leave(out, run, rep)
-}
-
 // ResumeCmd goes on with a run that was stopped.
 type ResumeCmd struct {
 	Dir string `arg:"" name:"run" help:"Run folder." type:"existingdir"`
@@ -347,7 +218,7 @@ type ResumeCmd struct {
 	devicesFlag
 }
 
-// Run goes on from the last checkpoint. A probe, which is short, begins again.
+// Run goes on from the last checkpoint. A probe of recipe "paper", which is short, begins again.
 func (c *ResumeCmd) Run(ctx context.Context, out *cli.Output) error {
 	run, err := train.OpenRun(c.Dir)
 	if err != nil {
@@ -366,30 +237,40 @@ func (c *ResumeCmd) Run(ctx context.Context, out *cli.Output) error {
 		fmt.Fprintf(out.Stderr, "warning: the run began with another XLA plugin (%.12s, now %.12s): results may differ in the last bits\n",
 			run.Info.PluginDigest, dev.PluginDigest)
 	}
-	switch run.Info.Kind {
-	case "probe":
-		if run.Info.Encoder == nil {
-			return probe(ctx, out, dev, run, pack)
-		}
+	fit := fitter(finetune)
+	switch {
+	case run.Info.Kind == "pretrain":
+		return pretrain(ctx, out, dev, run, pack)
+	case run.Info.Encoder != nil:
 		e, err := openEncoder(run.Info.Encoder.Path, c.Device, c.Cache)
 		if err != nil {
 			return err
 		}
-		return probeWith(e)(ctx, out, dev, run, pack)
-	case "finetune", "supervised":
-		return finetune(ctx, out, dev, run, pack)
+		fit = probeWith(e)
+	case run.Info.Kind == "probe":
+		fit = probe
 	}
-	return pretrain(ctx, out, dev, run, pack)
+	rep, err := fit.run(ctx, out, dev, run, pack)
+	if err != nil {
+		return err
+	}
+	return leave(out, run, rep)
 }
 
 // ConfigCmd prints a recipe.
-type ConfigCmd struct{ recipeFlags }
+type ConfigCmd struct {
+	recipeFlags
+	Predict bool `help:"Print instead what a pretraining step takes: work, memory, and the time predicted on some GPUs."`
+}
 
 // Run prints the resolved recipe as TOML.
 func (c *ConfigCmd) Run(_ context.Context, out *cli.Output) error {
 	cfg, err := c.load()
 	if err != nil {
 		return err
+	}
+	if c.Predict {
+		return predict(out, cfg)
 	}
 	doc, err := toml.Marshal(cfg)
 	if err != nil {

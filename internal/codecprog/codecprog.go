@@ -17,18 +17,15 @@ import (
 func Build(dir string) (path string, complete bool, err error) {
 	_, here, _, _ := runtime.Caller(0)
 	root := filepath.Join(filepath.Dir(here), "..", "..")
-	tags, err := exec.Command("sh", filepath.Join(root, "cmd", "mvmae-codec", "libraries"), "tags").Output()
-	if err != nil {
-		return "", false, fmt.Errorf("look for the libraries of mvmae-codec: %w", err)
-	}
-	list := strings.TrimSpace(string(tags))
 	path = filepath.Join(dir, "mvmae-codec")
-	cmd := exec.Command("go", "build", "-tags", list, "-o", path, "./cmd/mvmae-codec")
-	cmd.Dir = root
-	if out, err := cmd.CombinedOutput(); err != nil {
+	if out, err := exec.Command("sh", filepath.Join(root, "cmd", "mvmae-codec", "build"), path).CombinedOutput(); err != nil {
 		return "", false, fmt.Errorf("build mvmae-codec: %w\n%s", err, out)
 	}
-	return path, list == "charls,openjpeg", nil
+	libraries, err := exec.Command(path, "versions").Output()
+	if err != nil {
+		return "", false, fmt.Errorf("ask mvmae-codec for its libraries: %w", err)
+	}
+	return path, !strings.Contains(string(libraries), `""`), nil
 }
 
 var built = sync.OnceValues(func() (program, error) {

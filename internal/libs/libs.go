@@ -66,20 +66,33 @@ func findIn(dir string, names []string) string {
 	return ""
 }
 
-// searchDirs lists the folders to look in, first to last, all absolute.
-func searchDirs(lib Library) []string {
+// Dirs lists the folders that are looked in before the system's: those that $MVMAE_RUNTIME names, and those beside the program.
+func Dirs() []string {
 	dirs := filepath.SplitList(os.Getenv(RuntimeEnv))
 	if exe, err := os.Executable(); err == nil {
 		if real, err := filepath.EvalSymlinks(exe); err == nil {
 			exe = real
 		}
 		dir := filepath.Dir(exe)
-		dirs = append(dirs, dir, filepath.Join(dir, "runtime"), filepath.Join(dir, "..", "runtime"))
+		dirs = append(dirs, dir)
+		for _, runtime := range []string{filepath.Join(dir, "runtime"), filepath.Join(dir, "..", "runtime")} {
+			dirs = append(dirs, filepath.Join(runtime, "cuda"), runtime) // who fetched the CUDA build wants it
+		}
 	}
+	return absolute(dirs)
+}
+
+// searchDirs lists the folders to look in, first to last, all absolute.
+func searchDirs(lib Library) []string {
+	dirs := Dirs()
 	if lib != ONNXRuntime {
 		dirs = append(dirs, gomlxDirs()...)
 	}
-	dirs = append(dirs, systemDirs()...)
+	return absolute(append(dirs, systemDirs()...))
+}
+
+// absolute is the folders without empty ones and repetitions.
+func absolute(dirs []string) []string {
 	var absolute []string
 	for _, dir := range dirs {
 		if dir == "" {

@@ -85,7 +85,8 @@ func TestSearchDirs_EnvironmentThenProgramThenSystem(t *testing.T) {
 	beside := filepath.Dir(exe)
 	t.Setenv(RuntimeEnv, "/from/env")
 	got := searchDirs(ONNXRuntime)
-	want := []string{"/from/env", beside, filepath.Join(beside, "runtime"), filepath.Join(filepath.Dir(beside), "runtime")}
+	own, above := filepath.Join(beside, "runtime"), filepath.Join(filepath.Dir(beside), "runtime")
+	want := []string{"/from/env", beside, filepath.Join(own, "cuda"), own, filepath.Join(above, "cuda"), above}
 	if len(got) < len(want) {
 		t.Fatalf("folders %q, want them to begin with %q", got, want)
 	}
@@ -141,7 +142,7 @@ func TestPinOf_UnknownPlatformSaysHowToSupply(t *testing.T) {
 }
 
 func TestPinOf_TestedPlatformIsComplete(t *testing.T) {
-	for _, lib := range []Library{ONNXRuntime, PJRTCPU} {
+	for _, lib := range []Library{ONNXRuntime, PJRTCPU, ONNXRuntimeCUDA} {
 		pin, err := PinOf(lib, "linux", "amd64")
 		if err != nil {
 			t.Error(err)

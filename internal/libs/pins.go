@@ -11,8 +11,10 @@ type Library string
 
 const (
 	ONNXRuntime Library = "ONNX Runtime"
-	PJRTCPU     Library = "the XLA plugin for the CPU"
-	PJRTCUDA    Library = "the XLA plugin for CUDA"
+	// ONNXRuntimeCUDA is the same with its part for CUDA. Only the table tells them apart: in a folder it is ONNXRuntime.
+	ONNXRuntimeCUDA Library = "ONNX Runtime for CUDA"
+	PJRTCPU         Library = "the XLA plugin for the CPU"
+	PJRTCUDA        Library = "the XLA plugin for CUDA"
 )
 
 // A Pin is one Python wheel that carries a library for one platform. A wheel is only a zip file here: no Python runs it.
@@ -34,7 +36,7 @@ type PinnedFile struct {
 }
 
 // pins is the table of libraries by platform. Every digest was taken from the downloaded wheel; linux/amd64 is the platform
-// the tests run on, the other rows have not been run. What has no row cannot be fetched: see Pins.
+// the tests run on, the other rows and CUDA's have not been run. What has no row cannot be fetched: see Pins.
 var pins = []Pin{
 	{
 		Library: ONNXRuntime, GOOS: "linux", GOARCH: "amd64",
@@ -51,6 +53,16 @@ var pins = []Pin{
 		SHA256: "88b1c430b341b4bea40a37420311c9c75db6e22b46d2ff95b6986577bee6afe9",
 		Files: []PinnedFile{
 			{"fastatomstruct_xla_cpu/libpjrt_cpu.so", "pjrt_c_api_cpu_plugin.so", "0a0fe56ca17be9efc7b942e89e534e5e0ad4a0f1e369b66d27b62184509015b9"},
+		},
+	},
+	{
+		Library: ONNXRuntimeCUDA, GOOS: "linux", GOARCH: "amd64",
+		Package: "onnxruntime-gpu", Version: "1.31.1", Platform: "manylinux_2_28_x86_64",
+		SHA256: "e26c475fe361b2015f45b4b824bd13f0bb20204e59b62814e6f0acd5f3d491a6",
+		Files: []PinnedFile{
+			{"onnxruntime/capi/libonnxruntime.so.1.31.1", "libonnxruntime.so", "5104254339ecadae808da771bd0b63b240f0dbd466514234905e54372435c303"},
+			{"onnxruntime/capi/libonnxruntime_providers_shared.so", "libonnxruntime_providers_shared.so", "086ec1d5388f64153d9c63470d126693db9a182c8ce236d3a1119068471b8a0d"},
+			{"onnxruntime/capi/libonnxruntime_providers_cuda.so", "libonnxruntime_providers_cuda.so", "d5290158115fa5569a3fe8f1f4037ee9b0e86658a96e52f852bbb7039aa88137"},
 		},
 	},
 	{
@@ -89,27 +101,28 @@ func supply(lib Library, goos string) string {
 	case PJRTCPU:
 		return fmt.Sprintf("install the CPU plugin with GoMLX's own installer, or put a %s in a folder and name that folder in MVMAE_RUNTIME", name)
 	case PJRTCUDA:
-		return fmt.Sprintf("install the Python package jax-cuda13-pjrt (or jax-cuda12-pjrt) with its nvidia packages and name the folder of %s in MVMAE_RUNTIME", name)
+		return fmt.Sprintf("install the Python packages jax-cuda13-pjrt and jax-cuda13-plugin[with-cuda] and name their site-packages, or the folder of a %s, in MVMAE_RUNTIME", name)
 	}
 	return fmt.Sprintf("put %s in a folder and name that folder in MVMAE_RUNTIME", name)
 }
 
-// fileNames returns the file names a library goes by, the preferred one first; * stands for a version.
+// fileNames returns the file names a library goes by, the preferred one first; * stands for a version. Those with a folder are
+// for a Python's site-packages.
 func fileNames(lib Library, goos string) []string {
 	ext := ".so"
 	if goos == "darwin" {
 		ext = ".dylib"
 	}
 	switch lib {
-	case ONNXRuntime:
+	case ONNXRuntime, ONNXRuntimeCUDA:
 		if goos == "darwin" {
 			return []string{"libonnxruntime.dylib", "libonnxruntime.*.dylib"}
 		}
-		return []string{"libonnxruntime.so", "libonnxruntime.so.*"}
+		return []string{"libonnxruntime.so", "libonnxruntime.so.*", "onnxruntime/capi/libonnxruntime.so.*"}
 	case PJRTCPU:
 		return []string{"pjrt_c_api_cpu_plugin" + ext, "pjrt_c_api_cpu_*_plugin" + ext}
 	case PJRTCUDA:
-		return []string{"pjrt_c_api_cuda_plugin" + ext, "xla_cuda_plugin" + ext}
+		return []string{"pjrt_c_api_cuda_plugin" + ext, "xla_cuda_plugin" + ext, "jax_plugins/*/xla_cuda_plugin" + ext}
 	}
 	panic("libs: no such library: " + string(lib))
 }

@@ -69,6 +69,10 @@ type network struct {
 	FinalEps     float64 `json:"final_norm_eps"`
 	Positions    string
 	ViewTables   string `json:"modality_tables"`
+	Vocabulary   int    `json:"vocab"` // 0 without a text decoder
+	MaxTokens    int    `json:"max_len"`
+	TextDepth    int    `json:"text_depth"`
+	TextHeads    int    `json:"text_heads"`
 }
 
 // Run runs f on every .safetensors case whose name begins with prefix, as a subtest of its name.
@@ -111,6 +115,9 @@ func (n network) spec() model.Spec {
 		Decoder: model.Decoder{
 			Width: n.DecoderWidth, Depth: n.DecoderDepth, Heads: n.DecoderHeads, OwnViews: strings.HasPrefix(n.ViewTables, "separate"),
 		},
+	}
+	if n.Vocabulary > 0 {
+		s.Text = model.Text{Vocabulary: n.Vocabulary, MaxTokens: n.MaxTokens, Depth: n.TextDepth, Heads: n.TextHeads}
 	}
 	if n.DecoderWidth == 0 { // the decoder is never built, but a Spec has one
 		s.Decoder = model.Decoder{Width: n.Width, Depth: 1, Heads: n.Heads}

@@ -124,11 +124,11 @@ func (t *Table) weighted(thresholds Thresholds) func(weights []int32) Sheet {
 }
 
 // replicate draws patients r.Replicates times and measures each draw, on all cores. newSheet is called once per goroutine.
-func replicate(patients int, r Resampling, newSheet func() func(weights []int32) Sheet) []Sheet {
+func replicate[S any](patients int, r Resampling, newSheet func() func(weights []int32) S) []S {
 	if patients < 2 || r.Replicates <= 0 {
 		return nil
 	}
-	sheets := make([]Sheet, r.Replicates)
+	sheets := make([]S, r.Replicates)
 	var next atomic.Int64
 	var workers sync.WaitGroup
 	for range min(runtime.GOMAXPROCS(0), r.Replicates) {
@@ -159,14 +159,19 @@ func estimate(values Sheet, replicates []Sheet) (e Estimates) {
 					defined = append(defined, v)
 				}
 			}
-			slices.Sort(defined)
-			e[row][m] = Estimate{
-				Value: Value(values[row][m]), Replicates: len(defined),
-				Low: Value(quantile(defined, (1-Level)/2)), High: Value(quantile(defined, (1+Level)/2)),
-			}
+			e[row][m] = interval(values[row][m], defined)
 		}
 	}
 	return e
+}
+
+// interval puts the percentile interval of replicates, which it sorts, around a value.
+func interval(value float64, replicates []float64) Estimate {
+	slices.Sort(replicates)
+	return Estimate{
+		Value: Value(value), Replicates: len(replicates),
+		Low: Value(quantile(replicates, (1-Level)/2)), High: Value(quantile(replicates, (1+Level)/2)),
+	}
 }
 
 // quantile interpolates linearly between the order statistics of sorted values (type 7 of Hyndman and Fan 1996, the

@@ -1,7 +1,6 @@
 package ort
 
 import (
-	"debug/elf"
 	"errors"
 	"fmt"
 	"os"
@@ -10,6 +9,7 @@ import (
 	onnx "github.com/yalue/onnxruntime_go"
 
 	"github.com/mvmae/mvmae/internal/hint"
+	"github.com/mvmae/mvmae/internal/nvidia"
 )
 
 // The devices a Model can be opened on. Auto takes CUDA where it works, else the CPU; Model.Device says which.
@@ -31,7 +31,10 @@ func (e *DeviceError) Unwrap() error { return e.Err }
 // ExitCode is that of a missing device.
 func (e *DeviceError) ExitCode() int { return 4 }
 
-const cudaCure = "put the CUDA build of ONNX Runtime with CUDA 13 and cuDNN 9 on the loader's path, or accept the CPU with --device cpu"
+const (
+	cudaCure   = `run "make runtime-cuda", which fetches ONNX Runtime's build for CUDA, or accept the CPU with --device cpu`
+	deviceCure = `its libraries are there: does "nvidia-smi" show the GPU, and free memory? --device cpu does without`
+)
 
 // identity is the smallest model: y = x, float32 [1], opset 17, as an onnx.ModelProto.
 const identity = "\x08\x08" + ":7" + "\x0a\x10\x0a\x01x\x12\x01y\x22\x08Identity" + "\x12\x01g" +
@@ -41,8 +44,7 @@ const identity = "\x08\x08" + ":7" + "\x0a\x10\x0a\x01x\x12\x01y\x22\x08Identity
 // Probe reports whether a device can be used with the ONNX Runtime at hand: nil, or why not, with the cure. It runs a model
 // there, for libraries that load do not say that there is a GPU.
 func Probe(device string) error {
-	library, err := initialise()
-	if err != nil {
+	if _, err := initialise(); err != nil {
 		return err
 	}
 	options, err := onnx.NewSessionOptions()
@@ -50,7 +52,7 @@ func Probe(device string) error {
 		return fmt.Errorf("probe %s: %w", device, err)
 	}
 	defer options.Destroy()
-	chosen, err := appendDevice(options, device, library)
+	chosen, err := appendDevice(options, device)
 	if err != nil {
 		return err
 	}
@@ -59,7 +61,7 @@ func Probe(device string) error {
 	case err != nil && device == Auto && chosen == CUDA:
 		return Probe(CPU)
 	case err != nil && chosen == CUDA:
-		return hint.Wrap(&DeviceError{CUDA, plain(err)}, "%s", cudaCure)
+		return hint.Wrap(&DeviceError{CUDA, plain(err)}, "%s", deviceCure)
 	case err != nil:
 		return fmt.Errorf("probe %s: %w", device, plain(err))
 	}
@@ -87,14 +89,14 @@ func runIdentity(options *onnx.SessionOptions) error {
 }
 
 // appendDevice adds the execution provider of a device to options and returns the device that was chosen.
-func appendDevice(options *onnx.SessionOptions, device, library string) (chosen string, err error) {
+func appendDevice(options *onnx.SessionOptions, device string) (chosen string, err error) {
 	switch device {
 	case CPU, "":
 		return CPU, nil
 	case CUDA:
-		return CUDA, appendCUDA(options, library)
+		return CUDA, appendCUDA(options)
 	case Auto:
-		if appendCUDA(options, library) == nil {
+		if appendCUDA(options) == nil {
 			return CUDA, nil
 		}
 		return CPU, nil
@@ -102,45 +104,41 @@ func appendDevice(options *onnx.SessionOptions, device, library string) (chosen 
 	return "", fmt.Errorf("unknown device %q: want cpu, cuda or auto", device)
 }
 
-// appendCUDA adds CUDA. ONNX Runtime's own error says no more than that a library failed to load, so the file that is
-// missing is looked for here.
-func appendCUDA(options *onnx.SessionOptions, library string) error {
-	missing := func(err error) error { return hint.Wrap(&DeviceError{CUDA, err}, "%s", cudaCure) }
-	for _, name := range []string{"libonnxruntime_providers_shared.so", "libonnxruntime_providers_cuda.so"} {
+// CUDAProvider is the path of ONNX Runtime's part for CUDA, which lies beside the library.
+func CUDAProvider() (string, error) {
+	library, err := initialise()
+	if err != nil {
+		return "", err
+	}
+	const provider = "libonnxruntime_providers_cuda.so"
+	for _, name := range []string{"libonnxruntime_providers_shared.so", provider} {
 		if _, err := os.Stat(filepath.Join(filepath.Dir(library), name)); err != nil {
-			return missing(fmt.Errorf("%s does not lie beside %s", name, library))
+			return "", hint.Wrap(&DeviceError{CUDA, fmt.Errorf("%s does not lie beside %s", name, library)}, "%s", cudaCure)
 		}
+	}
+	return filepath.Join(filepath.Dir(library), provider), nil
+}
+
+// appendCUDA adds CUDA. ONNX Runtime's own error says no more than that a library failed to load, so what it needs is loaded
+// before, and named if it does not load.
+func appendCUDA(options *onnx.SessionOptions) error {
+	provider, err := CUDAProvider()
+	if err != nil {
+		return err
+	}
+	if err := nvidia.Load(nvidia.ONNXRuntime, provider).Err(); err != nil {
+		return &DeviceError{CUDA, err}
 	}
 	cuda, err := onnx.NewCUDAProviderOptions()
 	if err == nil {
 		defer cuda.Destroy()
-		err = options.AppendExecutionProviderCUDA(cuda)
-	}
-	if err == nil {
-		return nil
-	}
-	if name := missingDependency(filepath.Join(filepath.Dir(library), "libonnxruntime_providers_cuda.so")); name != nil {
-		err = name
-	}
-	return missing(err)
-}
-
-// missingDependency returns why the first of a library's dependencies does not load, or nil. The library itself is not
-// loaded: the CUDA provider must be loaded by ONNX Runtime alone, whose functions it calls while it is being loaded.
-func missingDependency(path string) error {
-	file, err := elf.Open(path)
-	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	defer file.Close()
-	names, err := file.ImportedLibraries()
-	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	for _, name := range names {
-		if reason := load(name); reason != "" && load(filepath.Join(filepath.Dir(path), name)) != "" {
-			return errors.New(reason)
+		// Its default is the 10-bit mantissa of TF32 for float32's products: not what the exporter has compared with the trainer.
+		if err = cuda.Update(map[string]string{"use_tf32": "0"}); err == nil {
+			err = options.AppendExecutionProviderCUDA(cuda)
 		}
+	}
+	if err != nil {
+		return hint.Wrap(&DeviceError{CUDA, plain(err)}, "%s", deviceCure)
 	}
 	return nil
 }

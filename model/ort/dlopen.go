@@ -4,9 +4,6 @@ package ort
 // #include <dlfcn.h>
 // #include <stdlib.h>
 //
-// // dlerror's text belongs to the thread, so both calls are made from one C function.
-// static const char *load(const char *name) { return dlopen(name, RTLD_LAZY | RTLD_LOCAL) ? NULL : dlerror(); }
-//
 // // lock and unlock call the CUDA runtime, and return its error code or -1 where that is not there.
 // static int lock(const char *library, void *start, size_t bytes) {
 //     void *cuda = dlopen(library, RTLD_LAZY | RTLD_LOCAL);
@@ -24,17 +21,6 @@ import (
 	"runtime"
 	"unsafe"
 )
-
-// load loads a shared library as the system's loader finds it and returns "", or why it could not.
-func load(name string) string {
-	c := C.CString(name)
-	defer C.free(unsafe.Pointer(c))
-	reason := C.load(c)
-	if reason == nil {
-		return ""
-	}
-	return C.GoString(reason)
-}
 
 // cudaRuntime is of the release that the CUDA build of ONNX Runtime is made for, which has loaded it already.
 const cudaRuntime = "libcudart.so.13"

@@ -62,13 +62,13 @@ func Open(path string, opts Options) (*Model, error) {
 // OpenBytes makes the content of a model file ready to run. The name is for errors, and its folder is where a large model's
 // file of weights lies; data is not kept.
 func OpenBytes(name string, data []byte, opts Options) (*Model, error) {
-	library, err := initialise()
-	if err != nil {
+	if _, err := initialise(); err != nil {
 		return nil, err
 	}
 	defer trim()
 	digest := sha256.Sum256(data)
 	m := &Model{sha256: hex.EncodeToString(digest[:])}
+	var err error
 	if m.metadata, err = readMetadata(data); err != nil {
 		return nil, fmt.Errorf("model %s: %w", name, err)
 	}
@@ -83,7 +83,7 @@ func OpenBytes(name string, data []byte, opts Options) (*Model, error) {
 	if m.metadata.Attention {
 		outputs = append(outputs[:len(outputs):len(outputs)], attentionName)
 	}
-	m.session, m.device, err = newSession(library, folder, data, outputs, opts)
+	m.session, m.device, err = newSession(folder, data, outputs, opts)
 	if err != nil {
 		return nil, fmt.Errorf("model %s: %w", name, err)
 	}
@@ -95,13 +95,13 @@ func OpenBytes(name string, data []byte, opts Options) (*Model, error) {
 }
 
 // newSession makes a session on the device asked for and says which that is.
-func newSession(library, folder string, data []byte, outputs []string, opts Options) (*onnx.DynamicAdvancedSession, string, error) {
+func newSession(folder string, data []byte, outputs []string, opts Options) (*onnx.DynamicAdvancedSession, string, error) {
 	options, err := onnx.NewSessionOptions()
 	if err != nil {
 		return nil, "", err
 	}
 	defer options.Destroy()
-	device, err := appendDevice(options, opts.Device, library)
+	device, err := appendDevice(options, opts.Device)
 	if err != nil {
 		return nil, "", err
 	}
@@ -122,9 +122,9 @@ func newSession(library, folder string, data []byte, outputs []string, opts Opti
 	case device == CUDA && strings.Contains(err.Error(), "CUDA"): // a library that loads but finds no usable GPU
 		if opts.Device == Auto {
 			opts.Device = CPU
-			return newSession(library, folder, data, outputs, opts)
+			return newSession(folder, data, outputs, opts)
 		}
-		return nil, "", hint.Wrap(&DeviceError{CUDA, err}, "%s", cudaCure)
+		return nil, "", hint.Wrap(&DeviceError{CUDA, err}, "%s", deviceCure)
 	}
 	return nil, "", unloadable(plain(err))
 }

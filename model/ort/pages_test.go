@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/mvmae/mvmae/internal/nvidia"
 )
 
 // A library in the place of CUDA's leaves its marks in the memory that it is to lock. It is found by its name, as the real
@@ -29,8 +31,8 @@ func TestLockPages_AsksTheCUDARuntimeThatIsLoaded(t *testing.T) {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	if reason := load(path); reason != "" {
-		t.Fatal(reason)
+	if err := nvidia.Open(path); err != nil {
+		t.Fatal(err)
 	}
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)

@@ -64,7 +64,7 @@ func Quiet(rows, columns int) Base {
 
 // render draws the phantom of a base, a square of side x side.
 func (b Base) render(side int) []uint16 {
-	study := synth.NewStudy(synth.NewPatient(7, 0), 0)
+	study := synth.NewStudy(synth.NewPatient(&synth.Plain, 7, 0), 0)
 	if !b.quiet {
 		return synth.RenderView(study, b.View, side)
 	}

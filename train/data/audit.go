@@ -13,6 +13,7 @@ type AuditError struct {
 	PatientsInTwoSplits  []string
 	StudiesOfTwoPatients []string
 	StudiesOfTwoLabels   []string // images of one study that disagree about its labels
+	StudiesOfTwoReports  []string
 	ImagesTwice          []string
 	WithoutID            int // images without a patient, study or image identifier
 }
@@ -37,6 +38,7 @@ func (e *AuditError) Error() string {
 	add(e.PatientsInTwoSplits, "patient is in more than one split", "patients are in more than one split")
 	add(e.StudiesOfTwoPatients, "study belongs to two patients", "studies belong to two patients")
 	add(e.StudiesOfTwoLabels, "study has two sets of labels", "studies have two sets of labels")
+	add(e.StudiesOfTwoReports, "study has two reports", "studies have two reports")
 	add(e.ImagesTwice, "image is there twice", "images are there twice")
 	if e.WithoutID > 0 {
 		parts = append(parts, fmt.Sprintf("images without an identifier: %d", e.WithoutID))
@@ -89,6 +91,9 @@ func Audit(images []Image) error {
 			}
 			if f.Labels != img.Labels {
 				name(&e.StudiesOfTwoLabels, "labels", study)
+			}
+			if f.Report != img.Report {
+				name(&e.StudiesOfTwoReports, "report", study)
 			}
 		}
 		if seen[image] {

@@ -24,6 +24,8 @@ func TestAudit_NamesEachLeak(t *testing.T) {
 			&AuditError{StudiesOfTwoPatients: []string{Hashed("a", "s1")}}},
 		{"study with two sets of labels", func(x []Image) []Image { x[1].Labels = model.AbsentLabels(); return x },
 			&AuditError{StudiesOfTwoLabels: []string{Hashed("a", "s1")}}},
+		{"study with two reports", func(x []Image) []Image { x[1].Report = "Effusion."; return x },
+			&AuditError{StudiesOfTwoReports: []string{Hashed("a", "s1")}}},
 		{"image twice", func(x []Image) []Image { return append(x, x[0]) },
 			&AuditError{ImagesTwice: []string{Hashed("a", "i1")}}},
 		{"image four times is named once", func(x []Image) []Image { return append(x, x[0], x[0], x[0]) },

@@ -45,9 +45,9 @@ func TestIndexDICOM_ReadsIdentifiersViewsAndLabels(t *testing.T) {
 	s1, s2 := shares.splitOf(1, "dicom", "P1", Fold{}), shares.splitOf(1, "dicom", "P2", Fold{})
 	size := int64(len(frontal))
 	want := []Image{
-		{"dicom", "P1", "1.2.1", "1.2.1.1.1", "p1/a.dcm", size, cxr.Frontal, cxr.EvidenceViewPosition, s1, labels, Patient{}},
-		{"dicom", "P1", "1.2.1", "1.2.1.1.2", "p1/b", size, cxr.Lateral, cxr.EvidenceViewPosition, s1, labels, Patient{}},
-		{"dicom", "P2", "1.2.2", "1.2.2.1.1", "p2/c.DCM", size - 2, cxr.Unknown, cxr.EvidenceNone, s2, model.AbsentLabels(), Patient{}},
+		{"dicom", "P1", "1.2.1", "1.2.1.1.1", "p1/a.dcm", size, cxr.Frontal, cxr.EvidenceViewPosition, s1, labels, Patient{}, ""},
+		{"dicom", "P1", "1.2.1", "1.2.1.1.2", "p1/b", size, cxr.Lateral, cxr.EvidenceViewPosition, s1, labels, Patient{}, ""},
+		{"dicom", "P2", "1.2.2", "1.2.2.1.1", "p2/c.DCM", size - 2, cxr.Unknown, cxr.EvidenceNone, s2, model.AbsentLabels(), Patient{}, ""},
 	}
 	if diff := cmp.Diff(want, x.Images); diff != "" {
 		t.Errorf("images (-want +got):\n%s", diff)

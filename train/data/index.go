@@ -10,6 +10,7 @@ import (
 	"os"
 	"strconv"
 	"time"
+	"unicode/utf8"
 
 	"github.com/parquet-go/parquet-go"
 
@@ -19,7 +20,7 @@ import (
 )
 
 // IndexFormat is the version of the index this program writes and the newest it reads.
-const IndexFormat = 2
+const IndexFormat = 3
 
 // Image is one row of an index: one picture of one study.
 type Image struct {
@@ -34,6 +35,7 @@ type Image struct {
 	Split     Split
 	Labels    model.LabelSet // of the study: the same for all its images
 	Patient   Patient        // at the time of the study
+	Report    string         // of the study, UTF-8: what a model may learn to write; empty where there is none
 }
 
 // Index is a table of images with where they lie.
@@ -58,6 +60,7 @@ type row struct {
 	Split     string `parquet:"split,dict"`
 	Sex       string `parquet:"patient_sex,dict"`
 	Age       int32  `parquet:"patient_age"`
+	Report    string `parquet:"report"`
 
 	Atelectasis               int8 `parquet:"label_atelectasis"`
 	Cardiomegaly              int8 `parquet:"label_cardiomegaly"`
@@ -89,7 +92,7 @@ func rowOf(img Image) row {
 	r := row{
 		Dataset: img.Dataset, PatientID: img.PatientID, StudyID: img.StudyID, ImageID: img.ImageID, Path: img.Path,
 		Bytes: img.Bytes, View: img.View.String(), Evidence: string(img.Evidence), Split: img.Split.String(),
-		Sex: img.Patient.Sex, Age: int32(img.Patient.Age),
+		Sex: img.Patient.Sex, Age: int32(img.Patient.Age), Report: img.Report,
 	}
 	for i, column := range r.labels() {
 		*column = int8(img.Labels[i])
@@ -100,7 +103,10 @@ func rowOf(img Image) row {
 func (r *row) image() (Image, error) {
 	img := Image{
 		Dataset: r.Dataset, PatientID: r.PatientID, StudyID: r.StudyID, ImageID: r.ImageID, Path: r.Path,
-		Bytes: r.Bytes, Evidence: cxr.Evidence(r.Evidence), Patient: Patient{Sex: r.Sex, Age: int(r.Age)},
+		Bytes: r.Bytes, Evidence: cxr.Evidence(r.Evidence), Patient: Patient{Sex: r.Sex, Age: int(r.Age)}, Report: r.Report,
+	}
+	if !utf8.ValidString(img.Report) {
+		return Image{}, errors.New("its report is not UTF-8")
 	}
 	if img.Patient != NewPatient(r.Sex, int(r.Age)) {
 		return Image{}, fmt.Errorf("patient_sex is %q and patient_age %d: want F, M or nothing and 0 to %d", r.Sex, r.Age, MaxAge)

@@ -22,10 +22,10 @@ func someImages() []Image {
 	labels := model.AbsentLabels()
 	copy(labels[:], []model.LabelState{model.Positive, model.Negative, model.Uncertain, model.Blank})
 	return []Image{
-		{"a", "p1", "s1", "i1", "x/1.png", 10, cxr.Frontal, cxr.EvidenceTable, Train, labels, Patient{"F", 40}},
-		{"a", "p1", "s1", "i2", "x/2.png", 20, cxr.Lateral, cxr.EvidenceTable, Train, labels, Patient{"F", 40}},
-		{"a", "p1", "s2", "i3", "x/3.png", 30, cxr.Unknown, cxr.EvidenceNone, Train, model.AbsentLabels(), Patient{Sex: "F"}},
-		{"a", "p2", "s3", "i4", "x/4.png", 40, cxr.Frontal, cxr.EvidenceTable, Test, labels, Patient{"M", MaxAge}},
+		{"a", "p1", "s1", "i1", "x/1.png", 10, cxr.Frontal, cxr.EvidenceTable, Train, labels, Patient{"F", 40}, "No effusion. Größe normal."},
+		{"a", "p1", "s1", "i2", "x/2.png", 20, cxr.Lateral, cxr.EvidenceTable, Train, labels, Patient{"F", 40}, "No effusion. Größe normal."},
+		{"a", "p1", "s2", "i3", "x/3.png", 30, cxr.Unknown, cxr.EvidenceNone, Train, model.AbsentLabels(), Patient{Sex: "F"}, ""},
+		{"a", "p2", "s3", "i4", "x/4.png", 40, cxr.Frontal, cxr.EvidenceTable, Test, labels, Patient{"M", MaxAge}, "Edema."},
 	}
 }
 
@@ -81,8 +81,8 @@ func TestReadIndex_RefusesWhatIsNone(t *testing.T) {
 	}
 	version := func(v string) parquet.WriterOption { return parquet.KeyValueMetadata("mvmae.format_version", v) }
 	bad := rowOf(someImages()[0])
-	badView, badSplit, badLabel := bad, bad, bad
-	badView.View, badSplit.Split, badLabel.Edema = "oblique", "holdout", 7
+	badView, badSplit, badLabel, badReport := bad, bad, bad, bad
+	badView.View, badSplit.Split, badLabel.Edema, badReport.Report = "oblique", "holdout", 7, "\xff"
 	for _, c := range []struct {
 		name string
 		body []byte
@@ -92,11 +92,12 @@ func TestReadIndex_RefusesWhatIsNone(t *testing.T) {
 		{"text", []byte("dataset,patient_id\n"), "not a Parquet file"},
 		{"cut off", whole[:len(whole)-9], "not a Parquet file"},
 		{"other table", other(struct{ A int }{1}), "no mvmae.format_version"},
-		{"newer", other(bad, version("3")), "index format 3"},
-		{"other columns", other(struct{ A int }{1}, version("2")), "columns"},
-		{"view", other(badView, version("2")), `row 0: unknown view "oblique"`},
-		{"split", other(badSplit, version("2")), `row 0: unknown split "holdout"`},
-		{"label", other(badLabel, version("2")), "row 0: label Edema is 7"},
+		{"newer", other(bad, version("4")), "index format 4"},
+		{"other columns", other(struct{ A int }{1}, version("3")), "columns"},
+		{"view", other(badView, version("3")), `row 0: unknown view "oblique"`},
+		{"split", other(badSplit, version("3")), `row 0: unknown split "holdout"`},
+		{"report", other(badReport, version("3")), "row 0: its report is not UTF-8"},
+		{"label", other(badLabel, version("3")), "row 0: label Edema is 7"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "x.parquet")

@@ -95,7 +95,7 @@ func TestIndexNIH_RemarksWhatIsOdd(t *testing.T) {
 		got[name] = r.Items
 	}
 	want := map[string][]string{
-		"refused duplicate_row": {"00000001_000.png, line 6"},
+		"refused duplicate_row": {"00000001_000.png"},
 		"refused missing_image": {"00000003_000.png"},
 		"refused not_in_a_list": {"00000004_000.png"},
 		"unknown_column":        {"Shoe Size"},
@@ -220,7 +220,7 @@ func TestIndexNIH_NamesWhatIsWrong(t *testing.T) {
 		{"no table", func(root string) { os.Remove(filepath.Join(root, nihTable)) }, nihTable, "--root"},
 		{"empty table", func(root string) { writeFile(t, root, nihTable, nil) }, "the file is empty", ""},
 		{"no column", func(root string) { writeFile(t, root, nihTable, []byte("Image Index,Patient ID\n")) }, `no column "Finding Labels"`, "Image Index, Patient ID"},
-		{"ragged row", func(root string) { writeFile(t, root, nihTable, []byte(nihHeader+"\na,b\n")) }, "line 2", ""},
+		{"ragged row", func(root string) { writeFile(t, root, nihTable, []byte(nihHeader+"\na,b\n")) }, "no image to index", "line 2"},
 		{"no images", func(root string) { os.RemoveAll(filepath.Join(root, "images")) }, "no image files", "unpack"},
 		{"no row with an image", func(root string) {
 			writeFile(t, root, nihTable, []byte(nihHeader+"\n"+nihRow(8, 0, "Edema", "PA")+"\n"))

@@ -34,6 +34,7 @@ type Study struct {
 	Labels  model.LabelSet
 	Images  []int // into Pack.Images
 	Person  Patient
+	Report  string // empty where there is none
 }
 
 // Open maps the pack in dir into memory, read only, and checks all but the pixels: versions, sizes, the index's digest,
@@ -119,7 +120,7 @@ func studiesOf(images []Image) []Study {
 			at[k] = s
 			studies = append(studies, Study{
 				Dataset: img.Dataset, Patient: img.PatientID, ID: img.StudyID, Split: img.Split, Labels: img.Labels,
-				Person: img.Patient,
+				Person: img.Patient, Report: img.Report,
 			})
 		}
 		studies[s].Images = append(studies[s].Images, i)

@@ -30,8 +30,8 @@ type PackOptions struct {
 
 	// Deidentify writes keyed hashes in place of patient, study and image identifiers, and no paths. Key is the key of the
 	// HMAC-SHA256: with the same key a patient has the same name in every pack. Without Key a random one is drawn and
-	// forgotten, so that nobody can link the pack to its source by its identifiers. The pixels stay as they are: text
-	// burned into a picture is not removed.
+	// forgotten, so that nobody can link the pack to its source by its identifiers. Pixels and reports stay as they are:
+	// text burned into a picture is not removed, and the reports of the datasets were de-identified by their publishers.
 	Deidentify bool
 	Key        []byte
 

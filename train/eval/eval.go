@@ -3,6 +3,7 @@ package eval
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/mvmae/mvmae/dicom/cxr"
 	"github.com/mvmae/mvmae/internal/hint"
@@ -88,12 +89,13 @@ func Evaluate(val, test []Prediction, opts Options) (Report, error) {
 	if err != nil {
 		return Report{}, fmt.Errorf("evaluate: test: %w", err)
 	}
-	byGroup, err := breakDown(test, opts)
-	if err != nil {
+	report := newReport(valTable, testTable, byViews, opts)
+	if report.ByGroup, err = breakDown(report, test, opts); err != nil {
 		return Report{}, fmt.Errorf("evaluate: test: %w", err)
 	}
-	report := newReport(valTable, testTable, byViews, opts)
-	report.ByGroup = byGroup
+	if report.TopFive, err = topFive(slices.Concat(groups[:]...), bestFive(report), report.Thresholds(), metrics.Resampling{Replicates: opts.Replicates, Seed: opts.Seed}); err != nil {
+		return Report{}, fmt.Errorf("evaluate: test: %w", err)
+	}
 	if calibration != nil {
 		before, _, err := fuseAll(test, plain)
 		if err != nil {

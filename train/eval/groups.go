@@ -29,8 +29,9 @@ func ageGroup(age int) string {
 	return name
 }
 
-// breakDown scores the test studies by sex, by age, by their views and by data set, each in the order of the table it makes.
-func breakDown(test []Prediction, opts Options) (reports []GroupReport, err error) {
+// breakDown scores the test studies by sex, by age, by their views and by data set, each in the order of the table it makes. all is the
+// report on all of them.
+func breakDown(all Report, test []Prediction, opts Options) (reports []GroupReport, err error) {
 	rows := map[[2]string][]metrics.Row{}
 	var order [][2]string
 	for _, by := range []string{"sex", "age", "views", "dataset"} {
@@ -71,7 +72,7 @@ func breakDown(test []Prediction, opts Options) (reports []GroupReport, err erro
 		if len(rows[at]) == 0 {
 			continue
 		}
-		r, err := scoreGroup(at, rows[at], opts)
+		r, err := scoreGroup(at, rows[at], all, opts)
 		if err != nil {
 			return nil, err
 		}
@@ -80,17 +81,27 @@ func breakDown(test []Prediction, opts Options) (reports []GroupReport, err erro
 	return reports, nil
 }
 
-func scoreGroup(at [2]string, rows []metrics.Row, opts Options) (GroupReport, error) {
+func scoreGroup(at [2]string, rows []metrics.Row, all Report, opts Options) (GroupReport, error) {
 	table, err := metrics.NewTable(rows)
 	if err != nil {
 		return GroupReport{}, err
 	}
-	estimates := table.Bootstrap(metrics.Thresholds{}, metrics.Resampling{Replicates: opts.Replicates, Seed: opts.Seed})
-	r := GroupReport{By: at[0], Group: at[1], Split: splitOf(table), MacroAUROC: estimates[metrics.Macro][metrics.AUROC]}
+	thresholds, resampling := all.Thresholds(), metrics.Resampling{Replicates: opts.Replicates, Seed: opts.Seed}
+	estimates := table.Bootstrap(thresholds, resampling)
+	r := GroupReport{
+		By: at[0], Group: at[1], Split: splitOf(table), MacroAUROC: estimates[metrics.Macro][metrics.AUROC], Macro: scoresOf(estimates[metrics.Macro]),
+	}
+	if r.By == "dataset" {
+		top, err := topFive(rows, bestFive(all), thresholds, resampling)
+		if err != nil {
+			return GroupReport{}, err
+		}
+		r.TopFive = &top
+	}
 	for l, name := range model.Labels {
 		neg, pos := table.Label(l).Counts()
 		r.Labels = append(r.Labels, GroupLabel{
-			Label: name, Studies: neg + pos, Positives: pos, AUROC: estimates[l][metrics.AUROC], Brier: estimates[l][metrics.Brier],
+			Label: name, Studies: neg + pos, Positives: pos, Scores: scoresOf(estimates[l]),
 		})
 	}
 	return r, nil

@@ -16,12 +16,14 @@ type Report struct {
 	Test          Split         `json:"test"`
 	Macro         MacroReport   `json:"macro"`
 	Labels        []LabelReport `json:"labels"` // in the order of model.Labels
+	TopFive       TopFive       `json:"top_five"`
 	ByViews       []ViewsReport `json:"by_views"`
 	ByGroup       []GroupReport `json:"by_group"` // label by label, of each sex, age, composition of views and data set
 	// Calibration is what was fitted on validation; nil where the model's own was taken.
 	Calibration   *CalibrationReport `json:"calibration,omitempty"`
-	ThresholdRule string             `json:"threshold_rule,omitempty"` // of the thresholds tuned on validation
-	Against       *Against           `json:"against,omitempty"`        // a second model, where one was named
+	ThresholdRule string             `json:"threshold_rule,omitempty"`      // of the thresholds tuned on validation
+	Against       *Against           `json:"against,omitempty"`             // a second model, where one was named
+	PerLabel      *PerLabel          `json:"per_label_selection,omitempty"` // of a run that was just trained
 }
 
 // Bootstrap says how the intervals were made.
@@ -88,16 +90,17 @@ type GroupReport struct {
 	Group string `json:"group"` // "F", "60-79", "frontal only", "nih"; "unknown"
 	Split
 	MacroAUROC metrics.Estimate `json:"macro_auroc"`
-	Labels     []GroupLabel     `json:"labels"` // in the order of model.Labels
+	Macro      Scores           `json:"macro"`
+	TopFive    *TopFive         `json:"top_five,omitempty"` // of a data set, over the labels of the whole report's
+	Labels     []GroupLabel     `json:"labels"`             // in the order of model.Labels
 }
 
 // GroupLabel is one label in a group.
 type GroupLabel struct {
-	Label     string           `json:"label"`
-	Studies   int              `json:"studies"` // that know the label
-	Positives int              `json:"positives"`
-	AUROC     metrics.Estimate `json:"auroc"`
-	Brier     metrics.Estimate `json:"brier"`
+	Label     string `json:"label"`
+	Studies   int    `json:"studies"` // that know the label
+	Positives int    `json:"positives"`
+	Scores
 }
 
 func newReport(val, test *metrics.Table, byViews []ViewsReport, opts Options) Report {

@@ -47,6 +47,9 @@ func (r Report) Table() string {
 		fmt.Fprintf(&b, "\nCalibrated (%s, fitted on validation): macro ECE %v before, %v after, change %v\n", c.Kind, c.ECE.Before.Value, c.ECE.After.Value, c.ECE.Change)
 	}
 	r.writeViews(&b)
+	if p := r.PerLabel; p != nil {
+		fmt.Fprintf(&b, "\nThe epoch of each label's own best validation AUROC, not epoch %d for all: macro AUROC %v, paired gain %v\n", p.JointEpoch, p.Macro.AUROC, p.Gain.AUROC)
+	}
 	if r.Against != nil {
 		b.WriteString(r.Against.Table())
 	}

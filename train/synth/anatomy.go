@@ -37,6 +37,7 @@ type anatomy struct {
 	ribPitch float64 // from rib to rib, mm
 	ribDrop  float64 // how steeply ribs fall to the front, relative
 	bubble   float64 // size of the stomach's gas, relative; 0 for none
+	bone     float64 // density of bone, relative
 	seed     uint64  // of the vessels
 
 	breaks []ribBreak
@@ -55,7 +56,7 @@ type ribBreak struct {
 type builder struct {
 	*anatomy
 	scene
-	arms bool // raised, for a lateral view
+	pose pose
 }
 
 // at scales a point of the mean body.
@@ -94,11 +95,14 @@ func (b *builder) lung(side int) {
 }
 
 // build makes the scene of a body with findings.
-func build(a anatomy, findings []Finding, armsUp bool) *scene {
-	for i := range findings {
-		findings[i].morph(&a)
+func build(a anatomy, findings []Finding, p pose) *scene {
+	if p == supine {
+		a.lieDown()
 	}
-	b := &builder{anatomy: &a, arms: armsUp}
+	for i := range findings {
+		findings[i].morph(&a, p)
+	}
+	b := &builder{anatomy: &a, pose: p}
 	b.trunk()
 	b.mediastinum()
 	b.skeleton()
@@ -114,13 +118,24 @@ func build(a anatomy, findings []Finding, armsUp bool) *scene {
 	return &b.scene
 }
 
+// lieDown is what a bed does to a body: the diaphragm rises, veins fill, the heart spreads, breasts flatten.
+func (a *anatomy) lieDown() {
+	for i := range a.dome {
+		a.dome[i] += 15
+	}
+	a.heart *= 1.04
+	a.upper *= 1.12
+	a.vessels *= 1.08
+	a.breast *= 0.85
+}
+
 func (b *builder) trunk() {
 	wide, y, deep := b.cage(lungZ)
 	wide, deep = wide+b.wall*1.05, deep+b.wall*0.85
 	b.body = append(b.body,
 		b.ball(0, y+3, -120, wide, deep, 310),
 		b.ball(0, 18, 210, 56, 60, 120)) // neck
-	if b.arms {
+	if b.pose == raised {
 		b.body = append(b.body, b.ball(0, 24, 132, wide-12, 62, 66))
 	} else {
 		k := b.scale
@@ -140,22 +155,28 @@ func (b *builder) trunk() {
 
 func (b *builder) mediastinum() {
 	h, o := b.heart*b.scale, b.heartAt
-	ventricles := ellipsoid(b.at(24+o.x, -24+o.y, -62+o.z), 66*h, 51*h, 47*h, aligned(vec{0.78, -0.42, -0.46}))
+	long := aligned(vec{0.78, -0.42, -0.46}) // the heart's axis
 	// An enlarged heart grows to the left and back; its right border moves less.
-	ventricles = ventricles.moved(vec{16, 6, -8}.scale(b.scale * (b.heart - 0.92)))
+	grown := vec{16, 6, -8}.scale(b.scale * (b.heart - 0.92))
 	ao := b.aorta
 	b.soft = append(b.soft,
-		ventricles,
-		b.ball(-13+o.x, -14+o.y, -52+o.z, 39*b.heart, 41*b.heart, 50*b.heart), // right atrium
-		b.ball(3, 20, -34, 34*b.heart, 24*b.heart, 27*b.heart),                // left atrium
-		b.ball(22, -6, 8, 17, 22, 20),                                         // pulmonary trunk
+		ellipsoid(b.at(27+o.x, -19+o.y, -62+o.z), 63*h, 46*h, 46*h, long).moved(grown), // left ventricle
+		ellipsoid(b.at(17+o.x, -36+o.y, -64+o.z), 58*h, 38*h, 43*h, long).moved(grown), // right ventricle
+		b.ball(-13+o.x, -14+o.y, -52+o.z, 39*b.heart, 41*b.heart, 50*b.heart),          // right atrium
+		b.ball(3, 20, -34, 34*b.heart, 24*b.heart, 27*b.heart),                         // left atrium
+		b.ball(22, -6, 8, 17, 22, 20),                                                  // pulmonary trunk
 		b.ball(0, 10, 50, 25*b.upper, 34, 122),
 		b.ball(-12-8*(b.upper-1), -14, 32, 20*ao, 20*ao, 44),
 		b.ball(20+10*(b.upper-1), 14, 50, 18*ao, 25*ao, 18*ao), // aortic arch
 		b.ball(20, 52, -50, 12*ao, 12*ao, 118),                 // descending aorta
+		b.ball(-24*b.upper, 2, 52, 9, 10, 52),                  // superior vena cava
+		b.ball(-24, 10, -112, 12, 13, 30),                      // inferior vena cava
 		b.ball(0, b.spineY(-20)+8, -30, 26, 30, 270),
 	)
+	filled := muSoft - b.lungMu
 	b.tubes = append(b.tubes,
+		b.pipe(6.2*b.vessels, filled, vec{-26, 4, 2}, vec{-40, 9, -14}, vec{-47, 15, -48}), // pulmonary arteries
+		b.pipe(6.2*b.vessels, filled, vec{30, 8, 12}, vec{42, 16, 2}, vec{50, 22, -34}),
 		b.pipe(8.5, -muSoft, vec{0, 14, 175}, vec{0, 16, 110}, vec{2, 22, 45}),
 		b.pipe(5.5, -muSoft*0.8, vec{2, 22, 45}, vec{-22, 22, 22}),
 		b.pipe(5, -muSoft*0.8, vec{2, 22, 45}, vec{28, 24, 16}))

@@ -2,39 +2,6 @@ package synth
 
 import "math"
 
-// Projection is how a view was taken; its text is the value of ViewPosition (0018,5101).
-type Projection string
-
-const (
-	PA Projection = "PA" // source behind the patient, detector before the chest
-	LL Projection = "LL" // left lateral: the left side against the detector
-)
-
-// The geometry of a wall stand (mm): 180 cm from tube to detector, a 40 x 40 cm field.
-const (
-	sourceToDetectorMM = 1800
-	detectorMM         = 400
-)
-
-// View is one exposure of a study: its projection and the small errors of positioning.
-type View struct {
-	Projection Projection
-	turn       float64 // about the long axis, radians
-	lean       float64 // towards the detector, radians
-	roll       float64 // in the image plane, radians
-	shift      vec     // of the patient, mm
-	toDetector float64 // distance from the body's centre to the detector, mm
-	armsUp     bool
-	exposure   float64 // photons relative to a good exposure
-	gridRatio  float64 // part of the scatter that passes the anti-scatter grid
-	gamma      float64 // of the display curve
-	black      float64 // display limits' error, as a part of the range
-	white      float64
-	inverted   bool   // MONOCHROME1
-	coded      bool   // the device writes the view as a code too
-	noise      uint64 // seed
-}
-
 // camera is the ray geometry of a view in the patient's frame. A ray runs from the source to a pixel; a parameter along it
 // is 0 at the source and 1 at the detector.
 type camera struct {
@@ -48,12 +15,7 @@ type camera struct {
 
 // newCamera places the source and a detector of size x size pixels.
 func newCamera(v *View, size int) *camera {
-	// In the detector's own axes rows run along u, columns along w (down), the beam along n. A frontal image shows the
-	// patient as if facing the reader (columns grow to the patient's left), a lateral one with the face to the left.
-	u, n := vec{x: 1}, vec{y: -1}
-	if v.Projection == LL {
-		u, n = vec{y: 1}, vec{x: 1}
-	}
+	u, n := v.setup.u, v.setup.n
 	turn := rotation(0, 0, v.turn)
 	u, n = turn.mul(u), turn.mul(n)
 	w := vec{z: -1}
@@ -62,11 +24,11 @@ func newCamera(v *View, size int) *camera {
 	cr, sr := math.Cos(v.roll), math.Sin(v.roll)
 	u, w = u.scale(cr).add(w.scale(sr)), w.scale(cr).sub(u.scale(sr))
 	centre := n.scale(v.toDetector).sub(v.shift)
-	pitch := float64(detectorMM) / float64(size)
+	pitch := v.detector.FieldMM / float64(size)
 	c := &camera{
-		source: centre.sub(n.scale(sourceToDetectorMM)),
+		source: centre.sub(n.scale(v.setup.sourceMM)),
 		du:     u.scale(pitch), dv: w.scale(pitch),
-		normal: n, dist: sourceToDetectorMM, size: size,
+		normal: n, dist: v.setup.sourceMM, size: size,
 	}
 	half := float64(size-1) / 2
 	c.corner = centre.sub(c.du.scale(half)).sub(c.dv.scale(half))

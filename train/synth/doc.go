@@ -8,8 +8,11 @@
 // lies, and some in one of them only. The integrals are exact per solid: no voxels, no ray marching. Then come
 // scatter, quantum noise, a display curve and the small errors of positioning.
 //
-// Generate writes studies as DICOM files with tables of labels and of the truth. NewPatient, NewStudy and RenderView are
-// its parts. All follows from (seed, patient, visit, view); the order of work changes nothing.
+// Four institutions stand for four datasets: findings are as common there as in the dataset's table, alone and together, and
+// a report says what is there, what may be and what is not, of which an automatic labeller makes labels with its errors.
+//
+// Generate writes studies in the dataset's layout, or as DICOM files, with tables of the truth. NewPatient, NewStudy, RenderView and
+// [Study.Report] are its parts. All follows from (seed, patient, visit, view); the order of work changes nothing.
 //
 // The pictures are for machines and demonstrations. They are no teaching material, and no model trained on them has seen a
 // patient.

@@ -67,20 +67,26 @@ type latent struct {
 
 func newLatent(rng *rand.Rand) (l latent) {
 	for i := range l.cause {
-		l.cause[i] = rng.NormFloat64()
+		l.cause[i] = gauss(rng)
 	}
 	for i := range l.own {
-		l.own[i] = rng.NormFloat64()
+		l.own[i] = gauss(rng)
 	}
 	return l
 }
 
 // present draws which findings a study has. Half of the variance is the patient's own: much of what was there last time is
 // there again.
-func present(rng *rand.Rand, chronic latent) map[string]bool {
+func present(at *Institution, rng *rand.Rand, chronic latent) [model.NumLabels]bool {
 	acute := newLatent(rng)
 	blend := func(a, b float64) float64 { return (a + b) * math.Sqrt(0.5) }
-	has := map[string]bool{}
+	if world, ok := worlds[at.Name]; ok {
+		for i := range acute.own {
+			acute.own[i] = blend(chronic.own[i], acute.own[i])
+		}
+		return world().present(rng, &acute.own)
+	}
+	var has [model.NumLabels]bool
 	for i, inc := range incidences {
 		z, rest := 0.0, 1.0
 		for c, w := range inc.weights {
@@ -88,22 +94,18 @@ func present(rng *rand.Rand, chronic latent) map[string]bool {
 			rest -= w * w
 		}
 		z += math.Sqrt(rest) * blend(chronic.own[i], acute.own[i])
-		has[inc.label] = z < math.Sqrt2*math.Erfinv(2*inc.prevalence-1)
+		has[model.LabelIndex(inc.label)] = z < quantile(inc.prevalence)
 	}
-	// A pneumonia shows as one or the other.
-	if has["Pneumonia"] && !has["Consolidation"] && !has["Lung Opacity"] {
-		if rng.Float64() < 0.5 {
-			has["Consolidation"] = true
-		} else {
-			has["Lung Opacity"] = true
-		}
-	}
+	showPneumonia(&has, rng)
 	return has
 }
 
 // newFindings draws a study's findings, in the order of incidences.
-func newFindings(rng *rand.Rand, a *anatomy, chronic latent) []Finding {
-	has := present(rng, chronic)
+func newFindings(at *Institution, rng *rand.Rand, a *anatomy, chronic latent) []Finding {
+	has := map[string]bool{}
+	for i, present := range present(at, rng, chronic) {
+		has[model.Labels[i]] = present
+	}
 	d := newDrawer(rng, a)
 	for _, inc := range incidences {
 		if has[inc.label] {
@@ -146,11 +148,15 @@ func newDrawer(rng *rand.Rand, a *anatomy) *drawer {
 	return d
 }
 
-// add appends a finding; severities are skewed to the mild.
+// mildness skews severities: above 1 to the mild, below 1 to the gross. With the spreads of newAnatomy it sets how hard the
+// phantom is (docs/phantom.md).
+const mildness = 0.9
+
+// add appends a finding.
 func (d *drawer) add(label, kind string, side int, at vec) *Finding {
 	d.found = append(d.found, Finding{
 		Label: label, Kind: kind, Side: sides[side].name, side: side,
-		Severity: math.Pow(d.rng.Float64(), 1.3),
+		Severity: pow(d.rng.Float64(), mildness),
 		X:        at.x, Y: at.y, Z: at.z,
 		seed: d.rng.Uint64(),
 	})
@@ -191,6 +197,7 @@ func (d *drawer) draw(label string, has map[string]bool) {
 		if !has["Pneumonia"] {
 			side := d.side()
 			d.add(label, "dense region", side, d.inLung(side, -110, 70, 0.8))
+			d.hide(0.2)
 		}
 	case "Lung Opacity":
 		if !has["Pneumonia"] || has["Consolidation"] {
@@ -206,8 +213,9 @@ func (d *drawer) draw(label string, has map[string]bool) {
 			kind, within = "mass", 0.75
 		}
 		d.add(label, kind, side, d.inLung(side, -140, 100, within))
+		d.hide(0.2)
 	case "Pleural Effusion":
-		d.effusion()
+		d.effusion(has)
 	case "Pleural Other":
 		side := d.side()
 		kind := "pleural thickening"
@@ -230,6 +238,21 @@ func (d *drawer) draw(label string, has map[string]bool) {
 	}
 }
 
+// hide moves the last finding behind the heart in a share of cases: there a lateral view shows what a frontal one hides.
+func (d *drawer) hide(share float64) {
+	if d.rng.Float64() >= share {
+		return
+	}
+	f := &d.found[len(d.found)-1]
+	for range 200 {
+		p := d.body.at(mix(18, 48, d.rng.Float64()), mix(25, 60, d.rng.Float64()), mix(-95, -45, d.rng.Float64()))
+		if d.body.aeratedAt(1, p, 0.95) {
+			f.side, f.Side, f.X, f.Y, f.Z = 1, Left, p.x, p.y, p.z
+			return
+		}
+	}
+}
+
 // pneumonia is patches in one zone; it carries the label of what it looks like too: dense patches or a haze.
 func (d *drawer) pneumonia(has map[string]bool) {
 	side := d.side()
@@ -245,9 +268,10 @@ func (d *drawer) pneumonia(has map[string]bool) {
 	d.found = append(d.found, also)
 }
 
-func (d *drawer) effusion() {
+// effusion leaves a side free for a pneumothorax.
+func (d *drawer) effusion(has map[string]bool) {
 	first := d.side()
-	both := d.rng.Float64() < 0.35
+	both := d.rng.Float64() < 0.35 && !has["Pneumothorax"]
 	for i, side := range [2]int{first, 1 - first} {
 		if i == 1 && !both {
 			break
@@ -278,7 +302,7 @@ func (d *drawer) fracture() {
 
 // devices are one or two of the usual.
 func (d *drawer) devices() {
-	kinds := []string{"pacemaker", "central line", "sternal wires", "feeding tube"}
+	kinds := []string{"pacemaker", "central line", "sternal wires", "feeding tube", "endotracheal tube", "chest tube"}
 	first := d.rng.IntN(len(kinds))
 	chosen := []string{kinds[first]}
 	if d.rng.Float64() < 0.35 {
@@ -294,6 +318,11 @@ func (d *drawer) devices() {
 			d.add("Support Devices", kind, 0, d.body.at(0, -80, 0)).Side = Midline
 		case "feeding tube":
 			d.add("Support Devices", kind, 0, d.body.at(2, 30, 20)).Side = Midline
+		case "endotracheal tube":
+			d.add("Support Devices", kind, 0, d.body.at(0, 16, 110)).Side = Midline
+		case "chest tube":
+			side := d.side()
+			d.add("Support Devices", kind, side, d.body.at(sides[side].sign*108, 30, 0))
 		}
 	}
 }

@@ -10,25 +10,19 @@ import (
 
 // with returns a study of a patient with just the given findings.
 func with(patient int, findings ...Finding) *Study {
-	p := NewPatient(11, patient)
+	p := NewPatient(&Plain, 11, patient)
 	return &Study{Patient: p, anatomy: p.anatomy, Findings: findings, Views: []View{centred(p, PA), centred(p, LL)}}
 }
 
 // place draws a finding of a kind in a patient's body, as newFindings does, with a severity of its own.
 func place(patient int, label, kind string, severity float64) Finding {
-	p := NewPatient(11, patient)
-	for try := uint64(0); ; try++ {
-		d := newDrawer(stream(try, streamFinding), &p.anatomy)
-		d.draw(label, map[string]bool{label: true})
-		if f := d.found[0]; f.Kind == kind {
-			f.Severity = severity
-			return f
-		}
-	}
+	f := placed(NewPatient(&Plain, 11, patient), label, kind)
+	f.Severity = severity
+	return f
 }
 
 func TestIncidences_AllLabelsInThreeHundredStudies(t *testing.T) {
-	studies, _ := census(1, 300)
+	studies, _ := census(&Plain, 1, 300)
 	sum := summarise(studies, 0)
 	for _, label := range model.Labels {
 		// The test split of a demo holds a few hundred studies: each label needs positives there.
@@ -43,13 +37,13 @@ func TestIncidences_PrevalencesAreTheTables(t *testing.T) {
 	count := map[string]float64{}
 	both := 0.0
 	for i := range n {
-		has := present(stream(uint64(i), streamStudy), newLatent(stream(uint64(i), streamPatient)))
-		for label, yes := range has {
+		has := present(&Plain, stream(uint64(i), streamStudy), newLatent(stream(uint64(i), streamPatient)))
+		for i, yes := range has {
 			if yes {
-				count[label]++
+				count[model.Labels[i]]++
 			}
 		}
-		if has["Edema"] && has["Cardiomegaly"] {
+		if has[model.LabelIndex("Edema")] && has[model.LabelIndex("Cardiomegaly")] {
 			both++
 		}
 	}
@@ -66,7 +60,7 @@ func TestIncidences_PrevalencesAreTheTables(t *testing.T) {
 }
 
 func TestLabels_FollowTheFindings(t *testing.T) {
-	studies, _ := census(5, 400)
+	studies, _ := census(&Plain, 5, 400)
 	for _, s := range studies {
 		set := s.Labels()
 		positive := func(label string) bool { return set[model.LabelIndex(label)] == model.Positive }
@@ -92,8 +86,8 @@ func TestNodule_LiesAtOneHeightInBothViews(t *testing.T) {
 		for i := range s.Views {
 			v := &s.Views[i]
 			cam := newCamera(v, size)
-			diff := integrate(build(s.anatomy, s.Findings, v.armsUp), v, size)
-			for k, x := range integrate(build(s.anatomy, nil, v.armsUp), v, size) {
+			diff := integrate(build(s.anatomy, s.Findings, v.setup.pose), v, size)
+			for k, x := range integrate(build(s.anatomy, nil, v.setup.pose), v, size) {
 				diff[k] -= x
 			}
 			col, row := centroid(diff, size)
@@ -169,7 +163,7 @@ func TestEffusion_SmallOneIsShownFromTheSideFirst(t *testing.T) {
 }
 
 func TestFindings_EveryKindChangesAView(t *testing.T) {
-	studies, _ := census(2, 250)
+	studies, _ := census(&Plain, 2, 250)
 	seen := map[string]float64{}
 	for _, s := range studies {
 		for i, f := range s.Findings {
@@ -178,8 +172,8 @@ func TestFindings_EveryKindChangesAView(t *testing.T) {
 			}
 		}
 	}
-	if len(seen) < 22 {
-		t.Errorf("%d kinds of findings in 250 studies, want all 22: %v", len(seen), seen)
+	if len(seen) < 24 {
+		t.Errorf("%d kinds of findings in 250 studies, want all 24: %v", len(seen), seen)
 	}
 	for kind, contrast := range seen {
 		if contrast < shownFrom {
@@ -191,7 +185,7 @@ func TestFindings_EveryKindChangesAView(t *testing.T) {
 func TestVessels_NoneOutsideACollapsedLung(t *testing.T) {
 	f := place(3, "Pneumothorax", "air", 1)
 	a := with(3).anatomy
-	healthy, collapsed := build(a, nil, false), build(a, []Finding{f}, false)
+	healthy, collapsed := build(a, nil, onHips), build(a, []Finding{f}, onHips)
 	if len(collapsed.tubes) >= len(healthy.tubes) {
 		t.Errorf("%d tubes with a pneumothorax, %d without: want fewer", len(collapsed.tubes), len(healthy.tubes))
 	}

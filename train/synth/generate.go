@@ -3,12 +3,13 @@ package synth
 import (
 	"bytes"
 	"context"
-	"encoding/csv"
 	"errors"
 	"fmt"
 	"os"
+	"path"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -21,18 +22,21 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// DefaultSize is the side of an image, pixels.
+// DefaultSize is the side of an image, pixels; ChestX-ray14's are twice as large.
 const DefaultSize = 512
 
 // Config says what Generate makes.
 type Config struct {
-	Studies int    // at least 1; the last patient's later visits are cut off
-	Seed    uint64 // of the world: the same seed begins with the same patients whatever the number of studies
-	Size    int    // side of the images, pixels; 0 means DefaultSize
-	Out     string // folder to make
-	// Compress stores the images in RLE Lossless, not natively.
+	Studies int // at least 1; the last patient's later visits are cut off
+	// At is the institution whose patients they are, and whose layout the files have; nil means Plain.
+	At   *Institution
+	Seed uint64 // of the world: the same seed begins with the same patients whatever the number of studies
+	Size int    // side of the images, pixels; 0 means DefaultSize, and twice that for ChestX-ray14
+	Out  string // folder to make
+	// Compress stores the plain layout's images in RLE Lossless, not natively.
 	Compress bool
-	Workers  int // 0 means one for each core; the result does not depend on it
+	DICOM    bool // of the layout mimic: MIMIC-CXR's DICOM files, not MIMIC-CXR-JPG's pictures
+	Workers  int  // 0 means one for each core; the result does not depend on it
 }
 
 // Limits of Config.Size.
@@ -45,13 +49,22 @@ const (
 var ErrConfig = errors.New("invalid phantom")
 
 func (c *Config) complete() error {
+	if c.At == nil {
+		c.At = &Plain
+	}
 	if c.Size == 0 {
 		c.Size = DefaultSize
+		if c.At.Name == "nih" {
+			c.Size = 2 * DefaultSize
+		}
 	}
 	if c.Workers == 0 {
 		c.Workers = runtime.GOMAXPROCS(0)
 	}
+	_, known := layouts(*c)[c.At.Name]
 	switch {
+	case !known:
+		return fmt.Errorf("%w: an institution of the name %q has no layout", ErrConfig, c.At.Name)
 	case c.Studies < 1:
 		return fmt.Errorf("%w: %d studies; at least 1 is needed", ErrConfig, c.Studies)
 	case c.Size < minSize || c.Size > maxSize:
@@ -70,14 +83,19 @@ type Summary struct {
 	Positives map[string]int `json:"positives"` // studies by label
 }
 
-// Generate writes a phantom:
+// Generate writes a phantom: studies as their institution's dataset has them, and two tables of the truth.
 //
-//	Out/dicom/<patient>/<study>/<n>.dcm   DX objects
-//	Out/labels.csv                        study_instance_uid, patient_id, the 14 labels as 1.0 or 0.0
-//	Out/truth.csv                         a row per finding: what, where, how severe, how well each view shows it
+//	dicom     dicom/<patient>/<study>/<n>.dcm (DX objects), labels.csv (the truth: what index dicom reads)
+//	mimic     files/p10/p10000032/s50414267/<image>.jpg, s50414267.txt, three tables
+//	chexpert  CheXpert-v1.0-small/{train,valid,test}{.csv,/patient00001/study1/view1_frontal.jpg}; CheXpert Plus's table and labels
+//	padchest  0/<image>.png (16 bits), one table
+//	nih       images_001/images/00000001_000.png, one table, two lists
 //
-// Out appears when all of it is written; a folder that holds something is refused. The bytes follow from Studies, Seed and
-// Size alone. progress, which may be nil, is told after each study; calls do not overlap.
+//	truth.csv          a row per finding: what, where, how severe, how well each view shows it
+//	truth_labels.csv   a row per study: the 14 labels as 1.0 or 0.0; in the layout dicom this is labels.csv
+//
+// Out appears when all of it is written; a folder that holds something is refused. The bytes follow from the configuration, but
+// for Workers and Out. progress, which may be nil, is told after each study; calls do not overlap.
 func Generate(ctx context.Context, cfg Config, progress func(done, total int)) (Summary, error) {
 	if err := cfg.complete(); err != nil {
 		return Summary{}, err
@@ -93,12 +111,12 @@ func Generate(ctx context.Context, cfg Config, progress func(done, total int)) (
 		return Summary{}, fmt.Errorf("make phantom: %w", err)
 	}
 	defer os.RemoveAll(partial) // after the rename there is nothing there
-	studies, patients := census(cfg.Seed, cfg.Studies)
+	studies, patients := census(cfg.At, cfg.Seed, cfg.Studies)
 	rows, err := writeStudies(ctx, cfg, partial, studies, progress)
 	if err != nil {
 		return Summary{}, err
 	}
-	if err := writeTables(partial, studies, rows); err != nil {
+	if err := writeTables(cfg, partial, studies, rows); err != nil {
 		return Summary{}, err
 	}
 	if err := publish(partial, cfg.Out); err != nil {
@@ -135,10 +153,10 @@ func publish(partial, out string) error {
 	return nil
 }
 
-// census draws the first n studies of a seed's world and the number of patients they belong to.
-func census(seed uint64, n int) (studies []*Study, patients int) {
+// census draws the first n studies of an institution in a seed's world and the number of patients they belong to.
+func census(at *Institution, seed uint64, n int) (studies []*Study, patients int) {
 	for len(studies) < n {
-		p := NewPatient(seed, patients)
+		p := NewPatient(at, seed, patients)
 		patients++
 		for v := 0; v < p.Visits && len(studies) < n; v++ {
 			studies = append(studies, NewStudy(p, v))
@@ -149,6 +167,7 @@ func census(seed uint64, n int) (studies []*Study, patients int) {
 
 // writeStudies renders and writes all views and returns each study's rows of the truth table.
 func writeStudies(ctx context.Context, cfg Config, dir string, studies []*Study, progress func(done, total int)) ([][][]string, error) {
+	how := layouts(cfg)[cfg.At.Name]
 	rows := make([][][]string, len(studies))
 	var mu sync.Mutex
 	done := 0
@@ -169,10 +188,10 @@ func writeStudies(ctx context.Context, cfg Config, dir string, studies []*Study,
 		g.Go(func() error {
 			pictures, details := newRenderer(cfg.Size), newRenderer(contrastSize)
 			for i := range work {
-				if err := studies[i].write(dir, pictures, cfg.Compress); err != nil {
+				if err := studies[i].write(dir, pictures, how); err != nil {
 					return err
 				}
-				rows[i] = studies[i].truth(details)
+				rows[i] = studies[i].truth(details, how)
 				mu.Lock()
 				done++
 				if progress != nil {
@@ -186,68 +205,99 @@ func writeStudies(ctx context.Context, cfg Config, dir string, studies []*Study,
 	return rows, g.Wait()
 }
 
-// write makes the study's files.
-func (s *Study) write(dir string, r *renderer, compress bool) error {
-	folder := filepath.Join(dir, "dicom", s.Patient.ID, "V"+strconv.Itoa(s.Visit+1))
-	if err := os.MkdirAll(folder, 0o777); err != nil {
-		return fmt.Errorf("make phantom: %w", err)
-	}
+// write makes the study's images.
+func (s *Study) write(dir string, r *renderer, how layout) error {
 	for i := range s.Views {
-		var file bytes.Buffer
-		pixels := s.render(r, &s.Views[i])
-		syntax, data := dicom.ExplicitVRLittleEndian, dicom.Element{Tag: tag.PixelData, VR: "OW", Value: pixels}
-		if compress {
-			syntax, data = dicom.RLELossless, dicom.Element{Tag: tag.PixelData, VR: "OB", Value: codec.EncodeRLE(pixels, r.size)}
-		}
-		if err := dicom.Write(&file, syntax, append(s.object(i, r.size), data)); err != nil {
+		at, body, err := how.file(s, i, r.size, s.render(r, &s.Views[i]))
+		if err != nil {
 			return fmt.Errorf("make phantom: view %d of visit %d of %s: %w", i+1, s.Visit+1, s.Patient.ID, err)
 		}
-		if err := os.WriteFile(filepath.Join(folder, strconv.Itoa(i+1)+".dcm"), file.Bytes(), 0o666); err != nil {
-			return fmt.Errorf("make phantom: %w", err)
+		if err := writeFiles(dir, map[string][]byte{at: body}); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-var truthHeader = []string{"study_instance_uid", "patient_id", "label", "finding", "laterality", "severity", "x_mm", "y_mm", "z_mm",
-	"pa_contrast", "ll_contrast", "shown_in"}
+// dicom is view i as a DICOM file.
+func (s *Study) dicom(i, size int, stored []uint16, compress bool) ([]byte, error) {
+	var file bytes.Buffer
+	syntax, pixels := dicom.ExplicitVRLittleEndian, dicom.Element{Tag: tag.PixelData, VR: "OW", Value: stored}
+	if compress {
+		syntax, pixels = dicom.RLELossless, dicom.Element{Tag: tag.PixelData, VR: "OB", Value: codec.EncodeRLE(stored, size)}
+	}
+	err := dicom.Write(&file, syntax, append(s.object(i, size), pixels))
+	return file.Bytes(), err
+}
 
-// truth returns the study's rows of truth.csv. shown_in names the views taken that show the finding.
-func (s *Study) truth(r *renderer) (rows [][]string) {
+// dicomLayout is a folder of DICOM studies, with the truth for labels.
+type dicomLayout struct{ compress bool }
+
+func (dicomLayout) names(s *Study) (patient, study string) { return s.Patient.ID, s.UID() }
+
+func (l dicomLayout) file(s *Study, i, size int, pixels []uint16) (string, []byte, error) {
+	body, err := s.dicom(i, size, pixels, l.compress)
+	return path.Join("dicom", s.Patient.ID, "V"+strconv.Itoa(s.Visit+1), strconv.Itoa(i+1)+".dcm"), body, err
+}
+
+func (l dicomLayout) tables(studies []*Study, _ int) (map[string][]byte, error) {
+	body, err := truthLabels(studies, l)
+	return map[string][]byte{"labels.csv": body}, err
+}
+
+var truthHeader = []string{"study_instance_uid", "patient_id", "label", "finding", "laterality", "severity", "x_mm", "y_mm", "z_mm",
+	"pa_contrast", "ap_contrast", "ll_contrast", "shown_in"}
+
+// truth returns the study's rows of truth.csv, by its layout's names. shown_in names the views taken that show the finding.
+func (s *Study) truth(r *renderer, how layout) (rows [][]string) {
+	patient, study := how.names(s)
 	number := func(x float64) string { return strconv.FormatFloat(x, 'f', 2, 64) }
+	projections := []Projection{PA, AP, LL}
+	for _, v := range s.Views {
+		if !slices.Contains(projections, v.Projection) {
+			projections = append(projections, v.Projection)
+		}
+	}
+	contrasts := s.contrasts(r, projections)
 	for i, f := range s.Findings {
-		contrast := map[Projection]float64{PA: s.contrast(r, i, PA), LL: s.contrast(r, i, LL)}
+		contrast := contrasts[i]
 		var shown []string
 		for _, projection := range s.shownIn(contrast) {
 			shown = append(shown, string(projection))
 		}
-		rows = append(rows, []string{s.UID(), s.Patient.ID, f.Label, f.Kind, string(f.Side), number(f.Severity),
-			number(f.X), number(f.Y), number(f.Z), number(contrast[PA]), number(contrast[LL]), strings.Join(shown, " ")})
+		rows = append(rows, []string{study, patient, f.Label, f.Kind, string(f.Side), number(f.Severity),
+			number(f.X), number(f.Y), number(f.Z), number(contrast[PA]), number(contrast[AP]), number(contrast[LL]), strings.Join(shown, " ")})
 	}
 	return rows
 }
 
-func writeTables(dir string, studies []*Study, truth [][][]string) error {
-	labels := [][]string{append([]string{"study_instance_uid", "patient_id"}, model.Labels[:]...)}
-	findings := [][]string{truthHeader}
-	for i, s := range studies {
-		row := []string{s.UID(), s.Patient.ID}
-		for _, state := range s.Labels() {
-			row = append(row, strconv.FormatFloat(float64(state), 'f', 1, 64))
+// truthLabels is a table of what the studies have.
+func truthLabels(studies []*Study, how layout) ([]byte, error) {
+	rows := [][]string{append([]string{"study_instance_uid", "patient_id"}, model.Labels[:]...)}
+	for _, s := range studies {
+		patient, study := how.names(s)
+		row := []string{study, patient}
+		for _, label := range s.Labels() {
+			row = append(row, state(label))
 		}
-		labels = append(labels, row)
-		findings = append(findings, truth[i]...)
+		rows = append(rows, row)
 	}
-	for name, rows := range map[string][][]string{"labels.csv": labels, "truth.csv": findings} {
-		var text bytes.Buffer
-		if err := csv.NewWriter(&text).WriteAll(rows); err != nil {
-			return fmt.Errorf("make phantom: %s: %w", name, err)
-		}
-		if err := os.WriteFile(filepath.Join(dir, name), text.Bytes(), 0o666); err != nil {
-			return fmt.Errorf("make phantom: %w", err)
-		}
+	return csvOf("labels.csv", rows)
+}
+
+func writeTables(cfg Config, dir string, studies []*Study, truth [][][]string) error {
+	how := layouts(cfg)[cfg.At.Name]
+	files, err := how.tables(studies, cfg.Size)
+	if err == nil && files["labels.csv"] == nil {
+		files["truth_labels.csv"], err = truthLabels(studies, how)
 	}
-	return nil
+	if err == nil {
+		files["truth.csv"], err = csvOf("truth.csv", append([][]string{truthHeader}, slices.Concat(truth...)...))
+	}
+	if err != nil {
+		return fmt.Errorf("make phantom: %w", err)
+	}
+	return writeFiles(dir, files)
 }
 
 func summarise(studies []*Study, patients int) Summary {

@@ -92,7 +92,7 @@ func TestGenerate_SameBytesWithAnyNumberOfWorkers(t *testing.T) {
 func TestGenerate_TablesTellTheTruth(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "phantom")
 	sum := generate(t, Config{Studies: 15, Seed: 6, Size: 64, Out: out})
-	studies, patients := census(6, 15)
+	studies, patients := census(&Plain, 6, 15)
 	if sum.Patients != patients || sum.Studies != 15 {
 		t.Errorf("summary says %d patients and %d studies, want %d and 15", sum.Patients, sum.Studies, patients)
 	}
@@ -156,8 +156,8 @@ func TestGenerate_CompressedIsTheSamePicture(t *testing.T) {
 
 func TestGenerate_FilesAreReadAsTheyWereMeant(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "phantom")
-	generate(t, Config{Studies: 30, Seed: 9, Size: 64, Out: out})
-	studies, _ := census(9, 30)
+	generate(t, Config{Studies: 60, Seed: 3, Size: 64, Out: out})
+	studies, _ := census(&Plain, 3, 60)
 	seen := map[string]int{}
 	for _, s := range studies {
 		for i := range s.Views {
@@ -171,18 +171,18 @@ func TestGenerate_FilesAreReadAsTheyWereMeant(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%s: %v", path, err)
 			}
-			want := map[Projection]cxr.View{PA: cxr.Frontal, LL: cxr.Lateral}[v.Projection]
+			want := map[Projection]cxr.View{PA: cxr.Frontal, AP: cxr.Frontal, LL: cxr.Lateral, RAO: cxr.Unknown, LAO: cxr.Unknown}[v.Projection]
 			if img.View != want || img.Evidence != cxr.EvidenceViewPosition || !slices.Equal(img.Flags, []string{cxr.FlagTiny}) {
 				t.Errorf("%s: view %s by %s, flags %v; want %s by view_position and only tiny", path, img.View, img.Evidence, img.Flags, want)
 			}
-			if img.StudyInstanceUID != s.UID() || img.PatientID != s.Patient.ID || img.BitsStored != bitsStored {
+			if img.StudyInstanceUID != s.UID() || img.PatientID != s.Patient.ID || img.BitsStored != Plain.Display.Bits {
 				t.Errorf("%s: identifiers or bits are not what was written", path)
 			}
 			seen[img.View.String()]++
 			seen[img.Photometric]++
 		}
 	}
-	for _, kind := range []string{"frontal", "lateral", "MONOCHROME1", "MONOCHROME2"} {
+	for _, kind := range []string{"frontal", "lateral", "unknown", "MONOCHROME1", "MONOCHROME2"} {
 		if seen[kind] == 0 {
 			t.Errorf("no %s among %v", kind, seen)
 		}
@@ -235,8 +235,8 @@ func TestRenderView_Monochrome1IsTheNegative(t *testing.T) {
 	positive := RenderView(s, 0, 64)
 	s.Views[0].inverted = true
 	for i, x := range RenderView(s, 0, 64) {
-		if x != maxStored-positive[i] {
-			t.Fatalf("pixel %d is %d, want %d", i, x, maxStored-positive[i])
+		if x != 4095-positive[i] {
+			t.Fatalf("pixel %d is %d, want %d", i, x, 4095-positive[i])
 		}
 	}
 }
@@ -247,7 +247,7 @@ func TestRenderView_LooksLikeAChest(t *testing.T) {
 		s := with(patient)
 		for i, regions := range []map[string]vec{
 			{"lung": {62, 0, 30}, "other lung": {-62, 0, 30}, "spine": {0, 60, -80}, "liver": {-60, 0, -150}},
-			{"lung": {0, -40, 45}, "other lung": {0, 30, -40}, "heart": {20, -25, -65}, "liver": {0, 0, -150}},
+			{"lung": {0, -52, 22}, "other lung": {0, 36, -66}, "heart": {20, -25, -65}, "liver": {0, 0, -150}},
 		} {
 			pixels, cam := RenderView(s, i, size), newCamera(&s.Views[i], size)
 			at := func(p vec) float64 { // mean of 5 x 5 pixels
@@ -262,12 +262,12 @@ func TestRenderView_LooksLikeAChest(t *testing.T) {
 			}
 			for _, dark := range []string{"lung", "other lung"} {
 				for name, p := range regions {
-					if !strings.HasSuffix(name, "lung") && at(p) < at(regions[dark])+0.1*maxStored {
+					if !strings.HasSuffix(name, "lung") && at(p) < at(regions[dark])+0.05*4095 {
 						t.Errorf("patient %d, %s: %s at %.0f, %s at %.0f: want it clearly brighter", patient, s.Views[i].Projection, name, at(p), dark, at(regions[dark]))
 					}
 				}
 			}
-			if corner := pixels[size*size-1]; corner > maxStored/10 {
+			if corner := pixels[size*size-1]; corner > 4095/10 {
 				t.Errorf("patient %d, %s: air beside the patient at %d, want it black", patient, s.Views[i].Projection, corner)
 			}
 		}
@@ -275,11 +275,11 @@ func TestRenderView_LooksLikeAChest(t *testing.T) {
 }
 
 func TestCensus_ViewsPerStudy(t *testing.T) {
-	studies, patients := census(1, 1000)
+	studies, patients := census(&Plain, 1, 1000)
 	sum := summarise(studies, patients)
 	near(t, "views per study", float64(sum.Images)/1000, 1.55, 0.08)
 	near(t, "studies per patient", 1000/float64(patients), 1.65, 0.15)
-	shorter, _ := census(1, 10)
+	shorter, _ := census(&Plain, 1, 10)
 	for i, s := range shorter {
 		if s.UID() != studies[i].UID() {
 			t.Errorf("study %d of a short census is not that of a long one", i)

@@ -64,7 +64,7 @@ func (s *Study) imageElements(i, size int) []dicom.Element {
 		photometric, shape, sign = "MONOCHROME1", "INVERSE", 1
 	}
 	_, _, perMM := newCamera(v, size).project(vec{})
-	pitch := float64(detectorMM) / float64(size)
+	pitch := v.detector.FieldMM / float64(size)
 	spacing := func(mm float64) []string {
 		text := strconv.FormatFloat(mm, 'g', 8, 64)
 		return []string{text, text}
@@ -86,8 +86,8 @@ func (s *Study) imageElements(i, size int) []dicom.Element {
 		{Tag: tag.Rows, Value: size},
 		{Tag: tag.Columns, Value: size},
 		{Tag: tag.BitsAllocated, Value: 16},
-		{Tag: tag.BitsStored, Value: bitsStored},
-		{Tag: tag.HighBit, Value: bitsStored - 1},
+		{Tag: tag.BitsStored, Value: v.Bits()},
+		{Tag: tag.HighBit, Value: v.Bits() - 1},
 		{Tag: tag.PixelRepresentation, Value: 0},
 		{Tag: tag.PixelIntensityRelationship, Value: "LOG"},
 		{Tag: tag.PixelIntensityRelationshipSign, VR: "SS", Value: sign},
@@ -95,8 +95,8 @@ func (s *Study) imageElements(i, size int) []dicom.Element {
 		{Tag: tag.RescaleSlope, Value: "1"},
 		{Tag: tag.RescaleType, Value: "US"},
 		{Tag: tag.PresentationLUTShape, Value: shape},
-		{Tag: tag.WindowCenter, Value: strconv.Itoa((maxStored + 1) / 2)},
-		{Tag: tag.WindowWidth, Value: strconv.Itoa(maxStored + 1)},
+		{Tag: tag.WindowCenter, Value: strconv.Itoa(1 << (v.Bits() - 1))},
+		{Tag: tag.WindowWidth, Value: strconv.Itoa(1 << v.Bits())},
 		{Tag: tag.LossyImageCompression, Value: "00"},
 		{Tag: tag.BurnedInAnnotation, Value: "NO"},
 		{Tag: tag.DetectorType, Value: "SCINTILLATOR"},
@@ -105,27 +105,23 @@ func (s *Study) imageElements(i, size int) []dicom.Element {
 		{Tag: tag.PixelSpacingCalibrationType, Value: "GEOMETRY"},
 		{Tag: tag.PixelSpacingCalibrationDescription, Value: "in the plane of the lung hila"},
 		{Tag: tag.KVP, Value: kvp},
-		{Tag: tag.DistanceSourceToDetector, Value: strconv.Itoa(sourceToDetectorMM)},
+		{Tag: tag.DistanceSourceToDetector, Value: strconv.Itoa(int(v.setup.sourceMM))},
 		{Tag: tag.AcquisitionContextSequence, VR: "SQ", Value: []dicom.Item{}},
 	}
 }
 
 // viewElements are the DX Anatomy Imaged and DX Positioning modules. Not every device codes the view.
 func (s *Study) viewElements(v *View) []dicom.Element {
-	orientation, code, meaning := []string{"L", "F"}, "272479007", "postero-anterior"
-	if v.Projection == LL {
-		orientation, code, meaning = []string{"P", "F"}, "399173006", "left lateral"
-	}
 	elems := []dicom.Element{
 		{Tag: tag.BodyPartExamined, Value: "CHEST"},
 		{Tag: tag.ImageLaterality, Value: "U"},
 		{Tag: tag.AnatomicRegionSequence, Value: []dicom.Item{coded("51185008", "Chest")}},
 		{Tag: tag.ViewPosition, Value: string(v.Projection)},
-		{Tag: tag.PatientOrientation, Value: orientation},
+		{Tag: tag.PatientOrientation, Value: v.setup.orientation},
 		{Tag: tag.PositionerType},
 	}
 	if v.coded {
-		item := append(coded(code, meaning), dicom.Element{Tag: tag.ViewModifierCodeSequence, VR: "SQ", Value: []dicom.Item{}})
+		item := append(coded(v.setup.code, v.setup.meaning), dicom.Element{Tag: tag.ViewModifierCodeSequence, VR: "SQ", Value: []dicom.Item{}})
 		elems = append(elems, dicom.Element{Tag: tag.ViewCodeSequence, Value: []dicom.Item{item}})
 	}
 	return elems

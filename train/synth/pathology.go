@@ -4,6 +4,7 @@ import (
 	"maps"
 	"math"
 	"math/rand/v2"
+	"slices"
 )
 
 const muOpacity = muSoft - muLung // fills a lung to the density of tissue
@@ -11,7 +12,7 @@ const muOpacity = muSoft - muLung // fills a lung to the density of tissue
 func (f *Finding) at() vec { return vec{f.X, f.Y, f.Z} }
 
 // morph changes the body as a finding of that kind does, before its shapes are made.
-func (f *Finding) morph(a *anatomy) {
+func (f *Finding) morph(a *anatomy, p pose) {
 	s := f.Severity
 	switch f.Kind {
 	case "large heart":
@@ -20,8 +21,12 @@ func (f *Finding) morph(a *anatomy) {
 		a.upper *= 1.16 + 0.55*s
 		a.aorta *= 1.03 + 0.12*s
 	case "oedema":
-		a.lungMu *= 1.02 + 0.12*s
-		a.vessels *= 1.05 + 0.25*s
+		a.lungMu *= 1 + 0.14*s
+		a.vessels *= 1.05 + 0.35*s
+	case "air":
+		if p == supine { // air lies in front and below: the deep sulcus
+			a.dome[f.side] -= 10 + 16*s
+		}
 	case "plate":
 		a.dome[f.side] += 4 + 7*s
 	case "volume loss":
@@ -56,7 +61,7 @@ func (f *Finding) ribBreaks(a *anatomy) []ribBreak {
 	}
 	var out []ribBreak
 	for i := range 1 + int(3.9*f.Severity) {
-		br := ribBreak{side: f.side, rib: rib + i, angle: angle + 0.08*rng.NormFloat64(), gap: 2 + 4*f.Severity, step: 4 + 6*f.Severity}
+		br := ribBreak{side: f.side, rib: rib + i, angle: angle + 0.08*gauss(rng), gap: 2 + 4*f.Severity, step: 4 + 6*f.Severity}
 		if f.Kind == "healing ribs" {
 			br.gap, br.step, br.callus = 0.5, 1.5, 6.5+3.5*f.Severity
 		}
@@ -74,39 +79,39 @@ func (f *Finding) add(b *builder) {
 		f.addOedema(b, rng)
 	case "plate":
 		for range 1 + rng.IntN(3) {
-			at := f.at().add(b.at(8*rng.NormFloat64(), 8*rng.NormFloat64(), 12*rng.NormFloat64()))
-			turn := rotation(0.25*rng.NormFloat64(), 0.3*rng.NormFloat64(), 0)
+			at := f.at().add(b.at(8*gauss(rng), 8*gauss(rng), 12*gauss(rng)))
+			turn := rotation(0.25*gauss(rng), 0.3*gauss(rng), 0)
 			f.opaque(b, ellipsoid(at, mix(24, 42, s)*k, mix(18, 30, s)*k, mix(1.6, 3.2, s)*k, turn), muOpacity*0.8, false)
 		}
 	case "volume loss":
 		base := b.at(sides[f.side].sign*50, 15, b.dome[f.side]+5)
 		f.opaque(b, upright(base, 36*k, 50*k, mix(22, 38, s)*k), mix(0.006, 0.012, s), true)
 	case "dense region":
-		f.patches(b, rng, 3, 14, mix(24, 40, s), mix(0.006, 0.011, s))
+		f.patches(b, rng, 3, 14, mix(26, 42, s), mix(0.007, 0.0145, s))
 	case "haze":
-		f.patches(b, rng, 2, 14, mix(34, 52, s), mix(0.0028, 0.005, s))
+		f.patches(b, rng, 2, 14, mix(34, 52, s), mix(0.003, 0.0065, s))
 	case "patches, dense":
-		f.patches(b, rng, 4+rng.IntN(4), 22, mix(15, 23, s), mix(0.008, 0.013, s))
+		f.patches(b, rng, 4+rng.IntN(4), 22, mix(15, 23, s), mix(0.008, 0.0145, s))
 	case "patches, faint":
-		f.patches(b, rng, 4+rng.IntN(4), 26, mix(16, 26, s), mix(0.0045, 0.007, s))
+		f.patches(b, rng, 4+rng.IntN(4), 26, mix(16, 26, s), mix(0.0045, 0.008, s))
 	case "nodule":
-		r := mix(5, 13, s) * k
+		r := mix(6, 15, s) * k
 		f.opaque(b, upright(f.at(), r, r, r), muOpacity, false)
 	case "mass":
-		r := mix(16, 30, s) * k
+		r := mix(18, 36, s) * k
 		f.opaque(b, ellipsoid(f.at(), r, r*0.85, r*0.9, rotation(rng.Float64(), rng.Float64(), 0)), muOpacity, false)
 	case "fluid":
 		f.addFluid(b)
 	case "air":
 		f.addAir(b)
 	case "pleural thickening":
-		b.soft = append(b.soft, ellipsoid(f.at(), mix(6, 14, s)*k, mix(26, 42, s)*k, mix(26, 55, s)*k, aligned(f.outward(b))))
+		b.soft = append(b.soft, ellipsoid(f.at(), mix(8, 18, s)*k, mix(26, 44, s)*k, mix(28, 58, s)*k, aligned(f.outward(b))))
 	case "calcified plaques":
 		f.addPlaques(b, rng)
 	case "displaced ribs":
 		// Blood lifts the pleura off the broken ribs.
 		b.soft = append(b.soft, ellipsoid(f.at(), mix(7, 14, s)*k, 24*k, mix(18, 34, s)*k, aligned(f.outward(b))))
-	case "pacemaker", "central line", "sternal wires", "feeding tube":
+	case "pacemaker", "central line", "sternal wires", "feeding tube", "endotracheal tube", "chest tube":
 		f.addDevice(b)
 	}
 }
@@ -128,7 +133,7 @@ func (f *Finding) patches(b *builder, rng *rand.Rand, n int, spread, radius, mu 
 	for i := range n {
 		at := f.at()
 		if i > 0 {
-			at = at.add(b.at(rng.NormFloat64(), rng.NormFloat64(), rng.NormFloat64()).scale(spread))
+			at = at.add(b.at(gauss(rng), gauss(rng), gauss(rng)).scale(spread))
 		}
 		r := radius * b.scale * mix(0.75, 1.2, rng.Float64())
 		f.opaque(b, ellipsoid(at, r, r*mix(0.8, 1.2, rng.Float64()), r*mix(0.7, 1, rng.Float64()), rotation(0, rng.Float64(), rng.Float64())), mu, true)
@@ -140,17 +145,18 @@ func (f *Finding) addOedema(b *builder, rng *rand.Rand) {
 	s, k := f.Severity, b.scale
 	for side := range sides {
 		l, sign := &b.lungs[side], sides[side].sign
-		l.opaque = append(l.opaque, blob{upright(b.at(sign*52, 8, -12), 50*k, 66*k, 78*k), mix(0.001, 0.0065, s), true})
+		l.opaque = append(l.opaque, blob{upright(b.at(sign*52, 8, -12), 50*k, 66*k, 78*k), mix(0.0004, 0.0095, s), true})
 		for range 5 {
 			at := b.at(sign*mix(40, 85, rng.Float64()), mix(-35, 50, rng.Float64()), mix(-90, 40, rng.Float64()))
 			r := mix(16, 28, rng.Float64()) * k
-			l.opaque = append(l.opaque, blob{upright(at, r, r, r), mix(0.001, 0.0045, s), true})
+			l.opaque = append(l.opaque, blob{upright(at, r, r, r), mix(0.0004, 0.007, s), true})
 		}
 	}
 }
 
 // addFluid lets the lung float on an effusion: fluid fills the cavity below a level, which climbs at the walls. The cavity
-// reaches lowest behind, so a little fluid lies in the posterior sulcus, behind and below the diaphragm's dome.
+// reaches lowest behind, so a little fluid lies in the posterior sulcus, behind and below the diaphragm's dome. In a patient
+// who lies the same fluid runs to the back, where the whole lung is seen through it: a haze without a level.
 func (f *Finding) addFluid(b *builder) {
 	const flat = 450 // radius of the lung's base, mm: nearly level
 	s := f.Severity
@@ -160,14 +166,51 @@ func (f *Finding) addFluid(b *builder) {
 	wide := 75 / math.Sqrt(1-(1-climb/flat)*(1-climb/flat))
 	_, y, _ := b.cage(level)
 	inner := upright(b.at(sides[f.side].sign*lungX, y, level+flat), wide*b.scale, wide*b.scale, flat*b.scale)
+	if b.pose == supine {
+		inner = b.onItsBack(f.side, &inner, flat*b.scale)
+	}
 	l.inner, l.rim = &inner, inner
 }
 
-// addAir collapses a lung towards its hilum; air takes the rest of the cavity, most at the apex and the side.
+// onItsBack returns the ball, of a radius (mm), in front of whose rear the lung floats when the fluid that left it inside
+// inner lies behind: the level that leaves as much of the cavity outside.
+func (b *builder) onItsBack(side int, inner *solid, radius float64) solid {
+	const step = 6 // mm; an effusion of 100 ml is some 460 of these cells
+	l := &b.lungs[side]
+	cells := 0
+	var depths []float64
+	c, r := l.cavity.c, l.cavity.radius
+	for z := -r; z <= r; z += step {
+		for y := -r / 2; y <= r/2; y += step {
+			for x := -r / 2; x <= r/2; x += step {
+				p := c.add(vec{x, y, z})
+				if !b.aeratedAt(side, p, 1) {
+					continue
+				}
+				if inner.level(p) > 1 {
+					cells++
+				}
+				depths = append(depths, p.y)
+			}
+		}
+	}
+	if cells == 0 || cells >= len(depths) {
+		return *inner
+	}
+	slices.Sort(depths)
+	level := depths[len(depths)-cells]
+	return upright(vec{c.x, level - radius, c.z}, radius, radius, radius)
+}
+
+// addAir collapses a lung towards its hilum; air takes the rest of the cavity: most at the apex and the side of one who
+// stands, in front and below of one who lies.
 func (f *Finding) addAir(b *builder) {
 	l := &b.lungs[f.side]
 	keep := 0.93 - 0.3*f.Severity
 	hilum := b.at(sides[f.side].sign*34, 8, -10)
+	if b.pose == supine {
+		hilum = b.at(sides[f.side].sign*40, 75, 60)
+	}
 	inner := l.cavity.grown(keep)
 	inner.c = lerp(hilum, l.cavity.c, keep)
 	l.inner, l.rim, l.collapsed = &inner, inner.grown(0.982), true
@@ -178,11 +221,11 @@ func (f *Finding) addAir(b *builder) {
 func (f *Finding) addPlaques(b *builder, rng *rand.Rand) {
 	k := b.scale
 	for range 3 + int(4*f.Severity) {
-		angle, z := mix(0.7, 2.6, rng.Float64()), f.Z/k+28*rng.NormFloat64()
+		angle, z := mix(0.7, 2.6, rng.Float64()), f.Z/k+28*gauss(rng)
 		at := b.pleura(f.side, clamp(z, -110, 90), angle)
 		out := at.sub(b.lungs[f.side].cavity.c)
 		out.z = 0
-		plaque := ellipsoid(at, mix(1.8, 3, f.Severity)*k, mix(8, 16, rng.Float64())*k, mix(6, 13, rng.Float64())*k, aligned(out.unit()))
+		plaque := ellipsoid(at, mix(2, 4, f.Severity)*k, mix(9, 18, rng.Float64())*k, mix(7, 15, rng.Float64())*k, aligned(out.unit()))
 		b.dense = append(b.dense, density{plaque, muCalcium - muSoft})
 	}
 }
@@ -223,6 +266,13 @@ func (f *Finding) addDevice(b *builder) {
 			y += 0.24*(z+2) - deep - 4
 			b.tubes = append(b.tubes, b.pipe(0.9, muMetal, vec{-8, y, z}, vec{0, y - 4, z + 4}, vec{9, y, z + 1}, vec{1, y + 5, z - 5}, vec{-8, y, z}))
 		}
+	case "endotracheal tube":
+		b.tubes = append(b.tubes, b.pipe(4.2, 0.02, vec{0, 13, 195}, vec{0, 14, 130}, vec{1, 18, 62 + 30*(1-f.Severity)}),
+			b.pipe(0.9, 0.16, vec{4, 13, 195}, vec{4, 14, 130}, vec{5, 18, 62 + 30*(1-f.Severity)})) // its stripe
+	case "chest tube":
+		x := sides[f.side].sign
+		b.tubes = append(b.tubes, b.pipe(3.6, 0.03, vec{x * 160, 5, -70}, vec{x * 128, 8, -48}, vec{x * 108, 30, 0}, vec{x * 72, 36, 70}),
+			b.pipe(0.8, 0.2, vec{x * 160, 5, -67}, vec{x * 128, 8, -45}, vec{x * 108, 30, 3}, vec{x * 72, 36, 73}))
 	case "feeding tube":
 		b.tubes = append(b.tubes, b.pipe(1.9, 0.06, vec{0, 16, 190}, vec{-2, 30, 90}, vec{4, 36, 0}, vec{8, 40, -70}, vec{26, 12, -112}, vec{52, -20, b.dome[1] - 45}))
 	}

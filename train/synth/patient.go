@@ -2,7 +2,6 @@ package synth
 
 import (
 	"fmt"
-	"math"
 	"math/rand/v2"
 	"time"
 )
@@ -14,6 +13,7 @@ type Patient struct {
 	Age    int    // years, at the first study
 	Visits int    // studies
 
+	at      *Institution
 	seed    uint64
 	index   uint64
 	first   time.Time
@@ -21,14 +21,14 @@ type Patient struct {
 	chronic latent
 }
 
-// NewPatient draws patient i.
-func NewPatient(seed uint64, i int) *Patient {
+// NewPatient draws patient i of an institution. Two institutions share no patient, but body i of a seed is the same in all.
+func NewPatient(at *Institution, seed uint64, i int) *Patient {
 	rng := stream(seed, streamPatient, uint64(i))
 	p := &Patient{
-		ID:   fmt.Sprintf("S%d-P%06d", seed, i),
-		Sex:  "M",
-		Age:  int(clamp(58+18*rng.NormFloat64(), 18, 95)),
-		seed: seed, index: uint64(i),
+		ID:  fmt.Sprintf("S%d-P%06d", seed, i),
+		Sex: "M",
+		Age: int(clamp(58+18*gauss(rng), 18, 95)),
+		at:  at, seed: seed, index: uint64(i),
 		first: time.Date(2018, 1, 1, 8, 0, 0, 0, time.UTC).Add(time.Duration(rng.IntN(3*365*24*60)) * time.Minute),
 	}
 	if rng.Float64() < 0.47 {
@@ -45,8 +45,8 @@ func NewPatient(seed uint64, i int) *Patient {
 // newAnatomy draws a body. The spreads are meant to hide a mild finding from a glance at the raw pixels: an old or heavy
 // patient's normal heart may look as wide as a young one's enlarged heart.
 func newAnatomy(rng *rand.Rand, female bool, age float64) anatomy {
-	normal := func(mean, sd float64) float64 { return mean + sd*clamp(rng.NormFloat64(), -2.5, 2.5) }
-	habitus := clamp(rng.NormFloat64(), -2, 2.5)
+	normal := func(mean, sd float64) float64 { return mean + sd*clamp(gauss(rng), -2.5, 2.5) }
+	habitus := clamp(gauss(rng), -2, 2.5)
 	old := (age - 55) / 20
 	a := anatomy{
 		scale:    normal(1, 0.04),
@@ -62,6 +62,7 @@ func newAnatomy(rng *rand.Rand, female bool, age float64) anatomy {
 		vessels:  normal(1, 0.13),
 		ribPitch: normal(24.5, 0.9),
 		ribDrop:  normal(1, 0.15),
+		bone:     normal(1, 0.08) - 0.06*old,
 		seed:     rng.Uint64(),
 	}
 	a.dome = [2]float64{normal(-82, 8), normal(-94, 8)}
@@ -71,6 +72,7 @@ func newAnatomy(rng *rand.Rand, female bool, age float64) anatomy {
 	if female {
 		a.scale *= 0.93
 		a.breast = max(20, normal(42, 9)+4*habitus)
+		a.bone -= 0.05 * max(0, old)
 	}
 	return a
 }
@@ -91,80 +93,37 @@ func NewStudy(p *Patient, v int) *Study {
 	rng := stream(p.seed, streamStudy, p.index, uint64(v))
 	s := &Study{Patient: p, Visit: v, anatomy: p.anatomy}
 	s.Time = p.first.AddDate(0, 0, v*(20+rng.IntN(200))).Add(time.Duration(rng.IntN(600)) * time.Minute)
-	breath := 7 * clamp(rng.NormFloat64(), -1, 3) // a poor inspiration is commoner than a deeper one
+	breath := 7 * clamp(gauss(rng), -1, 3) // a poor inspiration is commoner than a deeper one
 	for i := range s.anatomy.dome {
 		s.anatomy.dome[i] += breath
 	}
 	s.anatomy.heart *= 1 + 0.0025*breath // a raised diaphragm lays the heart flat
-	s.Findings = newFindings(rng, &s.anatomy, p.chronic)
-	for i, projection := range plan(rng) {
+	s.Findings = newFindings(p.at, rng, &s.anatomy, p.chronic)
+	for i, projection := range plan(p.at.Views, rng) {
 		s.Views = append(s.Views, newView(p, projection, stream(p.seed, streamView, p.index, uint64(v), uint64(i))))
 	}
 	return s
 }
 
-// plan draws which views a study has: 1.5 on average, as in the four datasets (1.40) with fewer single views, because the
-// methods compared here live on pairs.
-func plan(rng *rand.Rand) []Projection {
-	switch u := rng.Float64(); {
-	case u < 0.48:
-		return []Projection{PA, LL}
-	case u < 0.87:
-		return []Projection{PA}
-	case u < 0.92:
-		return []Projection{LL}
-	case u < 0.96:
-		return []Projection{PA, PA}
-	default:
-		return []Projection{PA, LL, PA}
+// plan draws which views a study has.
+func plan(protocols []Protocol, rng *rand.Rand) []Projection {
+	u := rng.Float64()
+	for _, p := range protocols {
+		if u -= p.Share; u < 0 {
+			return p.Views
+		}
 	}
-}
-
-// centred is a faultless exposure of a patient.
-func centred(p *Patient, projection Projection) View {
-	a := &p.anatomy
-	v := View{
-		Projection: projection,
-		shift:      vec{z: 22 * a.scale}, // the detector's centre lies below the hila
-		toDetector: a.scale*(100*a.depth+a.wall) + 10,
-		exposure:   1, gridRatio: 0.14, gamma: 1,
-	}
-	if projection == LL {
-		v.toDetector = a.scale*(140+a.wall) + 10
-		v.armsUp = true
-		v.exposure = 3 // the automatic exposure gives a thicker body more
-	}
-	return v
-}
-
-// newView draws how an exposure departs from that.
-func newView(p *Patient, projection Projection, rng *rand.Rand) View {
-	normal := func(sd float64) float64 { return sd * clamp(rng.NormFloat64(), -2.5, 2.5) }
-	const degree = math.Pi / 180
-	v := centred(p, projection)
-	v.turn, v.lean, v.roll = normal(2.5*degree), normal(2*degree), normal(1.5*degree)
-	v.shift = v.shift.add(vec{normal(8), normal(8), normal(9)})
-	v.exposure *= math.Exp(normal(0.35))
-	v.gridRatio *= math.Exp(normal(0.25))
-	v.gamma = math.Exp(normal(0.18))
-	v.black, v.white = normal(0.04), normal(0.05)
-	v.inverted = rng.Float64() < 0.12
-	v.coded = rng.Float64() < 0.7
-	v.noise = rng.Uint64()
-	return v
+	return protocols[0].Views // the shares' rounding
 }
 
 func (s *Study) render(r *renderer, v *View) []uint16 {
-	r.integrals(build(s.anatomy, s.Findings, v.armsUp), newCamera(v, r.size))
-	expose(r.sum, r.size, v, true)
-	return display(r.sum, v)
+	r.integrals(build(s.anatomy, s.Findings, v.setup.pose), newCamera(v, r.size))
+	r.expose(r.sum, v, true)
+	return r.present(r.sum, v)
 }
 
-// RenderView renders one of the study's views at size x size pixels: stored values of 12 bits, row-major, denser brighter
+// RenderView renders one of the study's views at size x size pixels: stored values of View.Bits bits, row-major, denser brighter
 // unless the view is MONOCHROME1.
 func RenderView(s *Study, view, size int) []uint16 {
 	return s.render(newRenderer(size), &s.Views[view])
 }
-
-// Inverted reports whether the view is stored as MONOCHROME1.
-func (v *View) Inverted() bool { return v.inverted }

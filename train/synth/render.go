@@ -47,9 +47,9 @@ type blob struct {
 	soft bool
 }
 
-// renderer computes line integrals for one size; it is not safe for concurrent use, its buffers are reused.
+// renderer computes line integrals and exposures of one size; it is not safe for concurrent use, its buffers are reused.
 type renderer struct {
-	size    int
+	exposer
 	sum     []float64 // [size*size] attenuation along the ray to each pixel
 	scratch []float64
 	body    []quadric
@@ -69,7 +69,7 @@ type lungQuadrics struct {
 }
 
 func newRenderer(size int) *renderer {
-	return &renderer{size: size, sum: make([]float64, size*size), scratch: make([]float64, size*size)}
+	return &renderer{exposer: exposer{size: size, line: make([]float64, size)}, sum: make([]float64, size*size), scratch: make([]float64, size*size)}
 }
 
 // integrals fills r.sum with the integral of attenuation along the ray to each pixel (Beer-Lambert: intensity is

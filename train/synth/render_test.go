@@ -7,7 +7,7 @@ import (
 
 // bare is a view with nothing but its geometry.
 func bare(projection Projection) *View {
-	return &View{Projection: projection, toDetector: 150}
+	return &View{Projection: projection, setup: setupOf(projection), detector: Plain.Detector, toDetector: 150}
 }
 
 func integrate(sc *scene, v *View, size int) []float64 {
@@ -109,7 +109,7 @@ func TestIntegrals_SumIsVolume(t *testing.T) {
 func TestProject_AgreesWithIntegrals(t *testing.T) {
 	const size = 256
 	away := [2]lung{{cavity: upright(vec{x: 900}, 1, 1, 1)}, {cavity: upright(vec{x: 900}, 1, 1, 1)}}
-	views := []*View{bare(PA), bare(LL), {Projection: PA, toDetector: 130, turn: 0.06, lean: -0.05, roll: 0.04, shift: vec{9, -7, 25}}}
+	views := []*View{bare(PA), bare(LL), bare(AP), bare(RAO), bare(LAO), {setup: setupOf(PA), detector: Plain.Detector, toDetector: 130, turn: 0.06, lean: -0.05, roll: 0.04, shift: vec{9, -7, 25}}}
 	for _, v := range views {
 		for _, at := range []vec{{}, {60, -40, 80}, {-90, 70, -60}} {
 			sc := &scene{dense: []density{{upright(at, 6, 6, 6), 1}}, lungs: away}
@@ -176,7 +176,7 @@ func TestSegments_Cut(t *testing.T) {
 }
 
 func BenchmarkRender_512(b *testing.B) {
-	s := NewStudy(NewPatient(1, 1), 0)
+	s := NewStudy(NewPatient(&Plain, 1, 1), 0)
 	r := newRenderer(512)
 	n := 0
 	for b.Loop() {

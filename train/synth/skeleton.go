@@ -17,18 +17,52 @@ func (b *builder) skeleton() {
 			b.rib(side, rib)
 		}
 		s := sides[side].sign
-		b.bone(b.pipe(5.5, muCortex-muSoft, vec{s * 16, -58, 86}, vec{s * 55, -62, 96}, vec{s * 105, -30, 112}, vec{s * 150, 4, 116}).pts, 5.5)
+		b.shaft(b.pipe(5.5, 0, vec{s * 16, -58, 86}, vec{s * 55, -62, 96}, vec{s * 105, -30, 112}, vec{s * 150, 4, 116}).pts, 5.5)
+		b.shoulder(s)
 	}
 	k := b.scale
 	_, y, deep := b.cage(0)
 	sternum := ellipsoid(b.at(0, y-deep-4, -2), 18*k, 5.5*k, 78*k, rotation(-0.24, 0, 0))
-	b.dense = append(b.dense, density{sternum, muSpongy - muSoft + 0.004})
+	b.dense = append(b.dense, density{sternum, b.bony(muSpongy) + 0.004})
 }
 
-// bone adds a tube of compact bone with a spongy core.
-func (b *builder) bone(pts []vec, radius float64) {
+// shaft adds a tube of compact bone with a spongy core.
+func (b *builder) shaft(pts []vec, radius float64) {
 	r := radius * b.scale
-	b.tubes = append(b.tubes, even(pts, r, muCortex-muSoft), even(pts, r*0.74, -(muCortex-muSpongy)))
+	b.tubes = append(b.tubes, even(pts, r, b.bony(muCortex)), even(pts, r*0.74, b.bony(muSpongy)-b.bony(muCortex)))
+}
+
+// bony is what bone of an attenuation adds to soft tissue, by the patient's density.
+func (b *builder) bony(mu float64) float64 { return (mu - muSoft) * b.bone }
+
+// shoulder adds a shoulder blade and the upper arm. With the hands on the hips the blade lies beside the lung, on one who lies it
+// lies over it; raised arms turn it up.
+func (b *builder) shoulder(sign float64) {
+	angle, out, z := 1.3, 20.0, 50.0 // of the blade's middle: from the spine round the cage, mm from the ribs, height
+	elbow := vec{sign * 205, 15, -40}
+	switch b.pose {
+	case supine:
+		angle, out, z = 0.72, 11, 45
+		elbow = vec{sign * 190, 25, -60}
+	case raised:
+		angle, out, z = 1.0, 14, 66
+		elbow = vec{sign * 125, -30, 240}
+	}
+	wide, y, deep := b.cage(z)
+	normal := vec{sign * math.Sin(angle), math.Cos(angle), 0.12}.unit()
+	at := func(along, up float64) vec { // a point of the blade: away from the spine, towards the head
+		p := vec{sign * (wide + out) * math.Sin(angle), y + (deep+out)*math.Cos(angle), z}
+		across := vec{sign * math.Cos(angle), -math.Sin(angle), 0}
+		return p.add(across.scale(along)).add(vec{z: up})
+	}
+	k := b.scale
+	joint := at(48, 46)
+	b.dense = append(b.dense,
+		density{ellipsoid(at(2, 4).scale(k), 2.6*k, 46*k, 62*k, aligned(normal)), b.bony(muCortex)},
+		density{upright(joint.add(vec{sign * 16, -2, 4}).scale(k), 22*k, 22*k, 22*k), b.bony(muSpongy)})
+	b.shaft(b.pipe(3.6, 0, at(-26, -52), at(14, -22), at(42, 34)).pts, 3.6) // lateral border
+	b.shaft(b.pipe(3.4, 0, at(-40, 30), at(6, 40), at(52, 60)).pts, 3.4)    // spine of the blade, acromion
+	b.shaft(b.pipe(11, 0, joint.add(vec{sign * 18, 0, 0}), lerp(joint, elbow, 0.5), elbow).pts, 11)
 }
 
 // ribAt is the point of a rib at an angle round the cage.
@@ -53,7 +87,7 @@ func (b *builder) rib(side, rib int) {
 		if br.callus > 0 {
 			r := br.callus * b.scale
 			at := b.ribAt(side, rib, br.angle).add(offset)
-			b.dense = append(b.dense, density{upright(at, r, r, r), (muCortex - muSoft) * 0.6})
+			b.dense = append(b.dense, density{upright(at, r, r, r), b.bony(muCortex) * 0.6})
 		}
 		from, offset = br.angle+half, offset.add(vec{0, 0, -br.step * b.scale})
 	}
@@ -69,7 +103,7 @@ func (b *builder) ribPiece(side, rib int, from, to float64, offset vec) {
 	for i := range pts {
 		pts[i] = b.ribAt(side, rib, mix(from, to, float64(i)/float64(n))).add(offset)
 	}
-	b.bone(pts, ribRadius)
+	b.shaft(pts, ribRadius)
 }
 
 // vertebraZ is the height of a vertebral body's centre, mean body.
@@ -90,10 +124,10 @@ func (b *builder) spine() {
 		}
 		rx, ry := 17*size*k, 14*size*k
 		b.dense = append(b.dense,
-			density{disc(at(0, 0), rx, ry, half*k, turn), muSpongy - muSoft},
+			density{disc(at(0, 0), rx, ry, half*k, turn), b.bony(muSpongy)},
 			density{disc(at(0, half-0.8), rx, ry, 0.9*k, turn), plate}, // end plates
 			density{disc(at(0, -half+0.8), rx, ry, 0.9*k, turn), plate},
-			density{ellipsoid(at(32, -9), 3*k, 15*k, 6*k, turn), muSpongy - muSoft}, // spinous process
-			density{ellipsoid(at(17, 0), 26*k, 4*k, 5*k, turn), muSpongy - muSoft})  // transverse processes
+			density{ellipsoid(at(32, -9), 3*k, 15*k, 6*k, turn), b.bony(muSpongy)}, // spinous process
+			density{ellipsoid(at(17, 0), 26*k, 4*k, 5*k, turn), b.bony(muSpongy)})  // transverse processes
 	}
 }

@@ -21,31 +21,55 @@ func (s *Study) Contrast(i int, projection Projection) float64 {
 }
 
 func (s *Study) contrast(r *renderer, i int, projection Projection) float64 {
+	v := centred(s.Patient, projection)
+	return s.against(r, i, &v, slices.Clone(s.record(r, s.Findings, &v)))
+}
+
+// contrasts returns the contrasts of all findings in the projections: [finding][projection].
+func (s *Study) contrasts(r *renderer, projections []Projection) []map[Projection]float64 {
+	out := make([]map[Projection]float64, len(s.Findings))
+	for i := range out {
+		out[i] = map[Projection]float64{}
+	}
+	for _, projection := range projections {
+		if len(out) == 0 {
+			break
+		}
+		v := centred(s.Patient, projection)
+		with := slices.Clone(s.record(r, s.Findings, &v))
+		for i := range out {
+			out[i][projection] = s.against(r, i, &v, with)
+		}
+	}
+	return out
+}
+
+// record is what a noiseless detector records of the patient with findings; it lives in r until the next call.
+func (s *Study) record(r *renderer, findings []Finding, v *View) []float64 {
+	r.integrals(build(s.anatomy, findings, v.setup.pose), newCamera(v, r.size))
+	r.expose(r.sum, v, false)
+	return r.sum
+}
+
+// against compares a record of all findings with one without finding i.
+func (s *Study) against(r *renderer, i int, v *View, with []float64) float64 {
 	var without []Finding
 	for _, f := range s.Findings {
 		if f.seed != s.Findings[i].seed { // a pneumonia and what it looks like are one
 			without = append(without, f)
 		}
 	}
-	v := centred(s.Patient, projection)
-	cam := newCamera(&v, r.size)
-	record := func(findings []Finding) []float64 {
-		r.integrals(build(s.anatomy, findings, v.armsUp), cam)
-		expose(r.sum, r.size, &v, false)
-		return r.sum
-	}
-	with := slices.Clone(record(s.Findings))
-	most, photons := 0.0, photonsPerPixel(&v, r.size)
-	for i, x := range record(without) {
+	most, photons := 0.0, photonsPerPixel(v, r.size)
+	for i, x := range s.record(r, without, v) {
 		// The logarithm's deviation is that of the count, relative: 1/sqrt(photons recorded).
-		most = max(most, math.Abs(with[i]-x)*math.Sqrt(photons*math.Exp(-x)))
+		most = max(most, math.Abs(with[i]-x)*math.Sqrt(photons*exp(-x)))
 	}
 	return most
 }
 
-// shownIn returns the projections taken in which a finding is seen, given its contrast in each.
+// shownIn returns the projections taken in which a finding is seen, given its contrast in each of them.
 func (s *Study) shownIn(contrast map[Projection]float64) (shown []Projection) {
-	for _, projection := range []Projection{PA, LL} {
+	for _, projection := range Projections {
 		for _, v := range s.Views {
 			if v.Projection == projection && contrast[projection] >= shownFrom {
 				shown = append(shown, projection)

@@ -36,7 +36,7 @@ func (b *builder) grow(side int, cavity *solid, rng *rand.Rand, p, span vec, rad
 	}
 	piece := span.scale(0.42)
 	side1 := piece.cross(vec{0.3, 0.9, 0.3}).unit()
-	bend := side1.scale(piece.norm() * 0.15 * rng.NormFloat64())
+	bend := side1.scale(piece.norm() * 0.15 * gauss(rng))
 	mid, end := p.add(piece.scale(0.5)).add(bend), p.add(piece)
 	if cavity.level(end) > 0.96 {
 		return

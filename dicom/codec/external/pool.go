@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os/exec"
 	"runtime"
 	"sync"
@@ -17,14 +16,9 @@ import (
 // DefaultTimeout is how long one image may take: some fifty times what a large radiograph needs.
 const DefaultTimeout = 60 * time.Second
 
-// What an image may take of processor time: JPEG 2000 needs 160 ms for a million samples.
-const (
-	fixedSeconds     = 2
-	samplesPerSecond = 1 << 20
-)
-
 // hugePages is the whole environment of a process. It asks glibc for huge pages: an image is new memory, and of the
 // 120 ms of processor time that 7.5 million samples of lossless HTJ2K took, 40 went into 21,000 page faults.
+// The program does the rest (main.c).
 var hugePages = []string{"GLIBC_TUNABLES=glibc.malloc.hugetlb=1"}
 
 // Options is how a pool works. The zero value of a field means its default.
@@ -47,8 +41,9 @@ type Pool struct {
 	mu      sync.Mutex // guards the step from closing to running
 	running sync.WaitGroup
 
-	// started is for tests: it is called when half of the code stream is on its way.
+	// For tests: started is called with each process, shorten is the function of that name.
 	started func(*exec.Cmd)
+	shorten func(Request) (Request, int)
 }
 
 // NewPool makes a pool. It starts no process.
@@ -59,7 +54,7 @@ func NewPool(opt Options) *Pool {
 	if opt.Timeout == 0 {
 		opt.Timeout = DefaultTimeout
 	}
-	p := &Pool{opt: opt, slots: make(chan struct{}, opt.Processes)}
+	p := &Pool{opt: opt, slots: make(chan struct{}, opt.Processes), shorten: shorten}
 	p.closing, p.cancel = context.WithCancel(context.Background())
 	return p
 }
@@ -74,8 +69,7 @@ func (p *Pool) Close() {
 
 var errClosed = errors.New("the decoders are closed")
 
-// Decode decodes one frame in a process of its own; Threads and Seconds of the request are the pool's to fill in. Its
-// errors are of type *dicom.Error, or what ended the context.
+// Decode decodes one frame in a process of its own. Its errors are of type *dicom.Error, or what ended the context.
 func (p *Pool) Decode(ctx context.Context, r Request) (*Image, error) {
 	p.mu.Lock()
 	if p.closing.Err() != nil {
@@ -96,18 +90,37 @@ func (p *Pool) Decode(ctx context.Context, r Request) (*Image, error) {
 		return nil, context.Cause(ctx)
 	}
 	// An image that is alone may use every processor; a full pool gives each image one.
-	r.Threads = max(1, min(64, runtime.GOMAXPROCS(0)/len(p.slots)))
-	r.Seconds = fixedSeconds + r.Rows*r.Columns*r.Samples/samplesPerSecond
-	if err := r.check(); err != nil {
-		return nil, &dicom.Error{Code: dicom.CodeUnsupportedPixels, Detail: err.Error()}
+	threads := max(1, min(maxThreads, runtime.GOMAXPROCS(0)/len(p.slots)))
+	if short, left := p.shorten(r); left > 0 {
+		m, err := p.limited(ctx, short, threads)
+		if err == nil {
+			m.Reduced = left
+			return m, nil
+		}
+		var refusal *dicom.Error
+		if !errors.As(err, &refusal) {
+			return nil, err
+		}
+		// What was left out was needed, or the code stream is a bad one: the whole of it decides.
+	}
+	return p.limited(ctx, r, threads)
+}
+
+// limited decodes within the limits of the request.
+func (p *Pool) limited(ctx context.Context, r Request, threads int) (*Image, error) {
+	l, err := r.limits(threads)
+	if err != nil {
+		return nil, err
 	}
 	timed, stop := context.WithTimeout(ctx, p.opt.Timeout)
 	defer stop()
-	m, err := p.run(timed, r)
+	m, err := p.run(timed, r, l)
 	var refusal *dicom.Error
 	switch {
 	case err == nil:
 		return m, nil
+	case errors.As(err, &refusal) && refusal.Code == dicom.CodeUnsupportedSyntax: // its library is missing
+		return nil, unsupported(r.Syntax, errors.New(refusal.Detail))
 	case errors.As(err, &refusal):
 		return nil, refusal
 	case ctx.Err() != nil:
@@ -119,7 +132,7 @@ func (p *Pool) Decode(ctx context.Context, r Request) (*Image, error) {
 }
 
 // run starts a process, hands it the request and takes its answer.
-func (p *Pool) run(ctx context.Context, r Request) (*Image, error) {
+func (p *Pool) run(ctx context.Context, r Request, l limits) (*Image, error) {
 	path := p.opt.Program
 	if path == "" {
 		var err error
@@ -131,10 +144,12 @@ func (p *Pool) run(ctx context.Context, r Request) (*Image, error) {
 	cmd.Env, cmd.Dir, cmd.WaitDelay = hugePages, "/", time.Second
 	said := &head{}
 	cmd.Stderr = said
-	in, err := cmd.StdinPipe()
+	in, err := r.input(l)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("hand over the code stream: %w", err)
 	}
+	defer in.Close()
+	cmd.Stdin = in
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		return nil, err
@@ -142,12 +157,17 @@ func (p *Pool) run(ctx context.Context, r Request) (*Image, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, unsupported(r.Syntax, err)
 	}
+	if p.started != nil {
+		p.started(cmd)
+	}
 	// Killing it is not enough where something else holds its end of a pipe.
-	unblock := context.AfterFunc(ctx, func() { in.Close(); out.Close() })
+	unblock := context.AfterFunc(ctx, func() { out.Close() })
 	defer unblock()
-	m, err := p.exchange(cmd, in, out, r)
-	in.Close()
+	m, err := readAnswer(out, r)
 	out.Close()
+	if err != nil {
+		err = fmt.Errorf("read the answer: %w", err)
+	}
 	var refusal *dicom.Error
 	if err != nil && !errors.As(err, &refusal) {
 		cmd.Cancel() // it talks nonsense, or it is dead already
@@ -163,30 +183,6 @@ func (p *Pool) run(ctx context.Context, r Request) (*Image, error) {
 		return nil, err
 	}
 	return nil, ended
-}
-
-// exchange sends the request and receives the answer.
-func (p *Pool) exchange(cmd *exec.Cmd, in io.WriteCloser, out io.Reader, r Request) (*Image, error) {
-	half := len(r.Data) / 2
-	err := r.writeHeader(in)
-	if err == nil {
-		_, err = in.Write(r.Data[:half])
-	}
-	if p.started != nil {
-		p.started(cmd)
-	}
-	if err == nil {
-		_, err = in.Write(r.Data[half:])
-	}
-	if err != nil {
-		return nil, fmt.Errorf("send the code stream: %w", err)
-	}
-	in.Close()
-	m, err := readAnswer(out, r)
-	if err != nil {
-		return nil, fmt.Errorf("read the answer: %w", err)
-	}
-	return m, nil
 }
 
 // unsupported is the refusal of an image for want of the program.

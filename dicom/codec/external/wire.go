@@ -20,9 +20,7 @@ type Request struct {
 	Bits          int // allocated: 8 or 16
 	// Reduce asks for 1/2^Reduce of the resolution, where the code stream has that many levels. JPEG 2000 only.
 	Reduce int
-	// Threads is how many may work on this image, and Seconds how much processor time they may take together.
-	Threads, Seconds int
-	Data             []byte // the code stream
+	Data   []byte // the code stream
 }
 
 // Image is the decoded frame.
@@ -39,21 +37,21 @@ type Image struct {
 
 // The bounds of the wire: what exceeds them is no message. The pixels' own limit is that of the request.
 const (
-	maxSide   = 1 << 16
-	maxStream = 1 << 30
-	maxText   = 400
+	maxSide = 1 << 16
+	maxText = 400
 )
 
-var magic = [4]byte{'M', 'V', 'C', '2'}
+var magic = [4]byte{'M', 'V', 'C', '3'}
 
 // requestHeader goes before the code stream, answerHeader before pixels or the text of an error: little-endian.
+// cmd/mvmae-codec/main.c is the other side.
 type requestHeader struct {
-	Magic                 [4]byte
-	Syntax                [32]byte // padded with zeros
-	Rows, Columns         uint32
-	Samples, Bits, Reduce uint8
-	Threads               uint8
-	Seconds, Length       uint32
+	Magic                          [4]byte
+	Library                        byte // the first letter of the standard: JPEG-LS or JPEG 2000
+	Samples, Bits, Reduce          uint8
+	Rows, Columns                  uint32
+	Threads, MebiBytes, Seconds, _ uint32
+	Length                         uint32
 }
 
 type answerHeader struct {
@@ -61,69 +59,38 @@ type answerHeader struct {
 	Code                   [32]byte // dicom.Code, padded with zeros; all zeros for an image
 	Rows, Columns          uint32
 	Samples, Bits, Reduced uint8
-	Signed, Irreversible   bool
+	Is                     uint8 // signed, irreversible: bits
 	Length                 uint32
 }
 
-func pad(s string) (b [32]byte) {
-	copy(b[:], s)
-	return b
+// What an image is.
+const (
+	isSigned = 1 << iota
+	isIrreversible
+)
+
+// header is what goes before the code stream.
+func (r Request) header(l limits) requestHeader {
+	library := byte('J')
+	if LibraryFor(r.Syntax) == CharLS {
+		library = 'L'
+	}
+	return requestHeader{Magic: magic, Library: library, Samples: uint8(r.Samples), Bits: uint8(r.Bits), Reduce: uint8(r.Reduce), Rows: uint32(r.Rows),
+		Columns: uint32(r.Columns), Threads: uint32(l.threads), MebiBytes: uint32(l.mebiBytes), Seconds: uint32(l.seconds), Length: uint32(len(r.Data))}
 }
 
-func unpad(b [32]byte) string { return string(bytes.TrimRight(b[:], "\x00")) }
-
-// writeHeader sends what goes before the code stream.
-func (r Request) writeHeader(w io.Writer) error {
-	h := requestHeader{Magic: magic, Syntax: pad(r.Syntax), Rows: uint32(r.Rows), Columns: uint32(r.Columns), Samples: uint8(r.Samples),
-		Bits: uint8(r.Bits), Reduce: uint8(r.Reduce), Threads: uint8(r.Threads), Seconds: uint32(r.Seconds), Length: uint32(len(r.Data))}
-	return binary.Write(w, binary.LittleEndian, h)
-}
-
+// check refuses what no process could decode.
 func (r Request) check() error {
-	ok := len(r.Syntax) <= 32 && r.Rows > 0 && r.Rows <= maxSide && r.Columns > 0 && r.Columns <= maxSide &&
-		(r.Samples == 1 || r.Samples == 3) && (r.Bits == 8 || r.Bits == 16) && r.Reduce >= 0 && r.Reduce < 32 &&
-		r.Threads > 0 && r.Threads < 256 && r.Seconds > 0 && r.Seconds <= 1<<20 && len(r.Data) <= maxStream
+	if LibraryFor(r.Syntax) == "" {
+		return dicom.UnsupportedSyntax(r.Syntax)
+	}
+	ok := r.Rows > 0 && r.Rows <= maxSide && r.Columns > 0 && r.Columns <= maxSide && (r.Samples == 1 || r.Samples == 3) &&
+		(r.Bits == 8 || r.Bits == 16) && r.Reduce >= 0 && r.Reduce < 32
 	if !ok {
-		return fmt.Errorf("no such image: %d x %d, %d samples of %d bits in %d bytes", r.Rows, r.Columns, r.Samples, r.Bits, len(r.Data))
+		return &dicom.Error{Code: dicom.CodeUnsupportedPixels, Detail: fmt.Sprintf("no such image: %d x %d, %d samples of %d bits",
+			r.Rows, r.Columns, r.Samples, r.Bits)}
 	}
 	return nil
-}
-
-// ReadRequest receives a request's header. The code stream is for the caller to read, Length bytes, once it has limited
-// itself.
-func ReadRequest(from io.Reader) (r Request, length int, err error) {
-	var h requestHeader
-	if err := binary.Read(from, binary.LittleEndian, &h); err != nil {
-		return r, 0, err
-	}
-	if h.Magic != magic || h.Length > maxStream {
-		return r, 0, fmt.Errorf("no request of this protocol")
-	}
-	r = Request{Syntax: unpad(h.Syntax), Rows: int(h.Rows), Columns: int(h.Columns), Samples: int(h.Samples), Bits: int(h.Bits),
-		Reduce: int(h.Reduce), Threads: int(h.Threads), Seconds: int(h.Seconds)}
-	return r, int(h.Length), r.check()
-}
-
-// Write sends the image.
-func (m *Image) Write(w io.Writer) error {
-	h := answerHeader{Magic: magic, Rows: uint32(m.Rows), Columns: uint32(m.Columns), Samples: uint8(m.Samples), Bits: uint8(m.Bits),
-		Reduced: uint8(m.Reduced), Signed: m.Signed, Irreversible: m.Irreversible, Length: uint32(len(m.Data))}
-	if err := binary.Write(w, binary.LittleEndian, h); err != nil {
-		return err
-	}
-	_, err := w.Write(m.Data)
-	return err
-}
-
-// WriteError sends a refusal instead of an image.
-func WriteError(w io.Writer, e *dicom.Error) error {
-	text := e.Detail[:min(len(e.Detail), maxText)]
-	h := answerHeader{Magic: magic, Code: pad(string(e.Code)), Length: uint32(len(text))}
-	if err := binary.Write(w, binary.LittleEndian, h); err != nil {
-		return err
-	}
-	_, err := io.WriteString(w, text)
-	return err
 }
 
 // readAnswer receives the answer to a request. The sender is not trusted: an answer that does not fit the request is an
@@ -136,7 +103,7 @@ func readAnswer(from io.Reader, r Request) (*Image, error) {
 	if h.Magic != magic {
 		return nil, fmt.Errorf("no answer of this protocol")
 	}
-	if code := unpad(h.Code); code != "" {
+	if code := string(bytes.TrimRight(h.Code[:], "\x00")); code != "" {
 		text := make([]byte, min(h.Length, maxText))
 		if _, err := io.ReadFull(from, text); err != nil {
 			return nil, err
@@ -144,7 +111,7 @@ func readAnswer(from io.Reader, r Request) (*Image, error) {
 		return nil, &dicom.Error{Code: known(code), Detail: printable(text)}
 	}
 	m := &Image{Rows: int(h.Rows), Columns: int(h.Columns), Samples: int(h.Samples), Bits: int(h.Bits), Reduced: int(h.Reduced),
-		Signed: h.Signed, Irreversible: h.Irreversible}
+		Signed: h.Is&isSigned != 0, Irreversible: h.Is&isIrreversible != 0}
 	width := 1
 	if m.Bits > 8 {
 		width = 2

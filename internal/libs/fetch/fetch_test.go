@@ -153,7 +153,7 @@ func TestPip_MissingPythonIsNamed(t *testing.T) {
 func TestAll_PlatformWithoutPinsIsReported(t *testing.T) {
 	var log bytes.Buffer
 	f := fetcher{out: t.TempDir(), log: &log}
-	if err := f.all(t.Context(), "plan9", "amd64"); err != nil {
+	if err := f.all(t.Context(), []libs.Library{libs.ONNXRuntime, libs.PJRTCPU}, "plan9", "amd64"); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{"warning: no pinned package holds ONNX Runtime for plan9/amd64", "hint: put libonnxruntime.so"} {

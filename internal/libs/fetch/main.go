@@ -28,10 +28,15 @@ func main() {
 	out := flag.String("out", "runtime", "folder to fill")
 	python := flag.String("python", "python3", "Python 3 whose pip downloads")
 	platform := flag.String("platform", runtime.GOOS+"/"+runtime.GOARCH, "GOOS/GOARCH the libraries are for")
+	cuda := flag.Bool("cuda", false, "fetch ONNX Runtime's build for CUDA instead")
 	flag.Parse()
+	wanted := []libs.Library{libs.ONNXRuntime, libs.PJRTCPU}
+	if *cuda {
+		wanted = []libs.Library{libs.ONNXRuntimeCUDA}
+	}
 	f := fetcher{out: *out, log: os.Stderr, download: pip{*python}.download, pause: 2 * time.Second}
 	goos, goarch, _ := strings.Cut(*platform, "/")
-	if err := f.all(ctx, goos, goarch); err != nil {
+	if err := f.all(ctx, wanted, goos, goarch); err != nil {
 		say(os.Stderr, "error", err)
 		os.Exit(1)
 	}
@@ -53,10 +58,10 @@ type fetcher struct {
 
 const tries = 4
 
-// all installs what the table has for a platform. A library without a row is reported, not refused: the others are useful
+// all installs what of the wanted the table has for a platform. A library without a row is reported, not refused: the others are useful
 // without it, and the person may supply it.
-func (f fetcher) all(ctx context.Context, goos, goarch string) error {
-	for _, lib := range []libs.Library{libs.ONNXRuntime, libs.PJRTCPU} {
+func (f fetcher) all(ctx context.Context, wanted []libs.Library, goos, goarch string) error {
+	for _, lib := range wanted {
 		pin, err := libs.PinOf(lib, goos, goarch)
 		if err != nil {
 			say(f.log, "warning", err)

@@ -1,0 +1,329 @@
+package train
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/core/tensors"
+	gomodel "github.com/gomlx/gomlx/ml/model"
+
+	"github.com/mvmae/mvmae/model"
+	"github.com/mvmae/mvmae/model/goldentest"
+	"github.com/mvmae/mvmae/train/data"
+)
+
+// The published code with its three faults, which takes all slots, and without them, where packed views are enough.
+func TestGoldenCodeV2T(t *testing.T) {
+	goldentest.Run(t, "code_v2t_", func(t *testing.T, c goldentest.Case) {
+		t.Run("as run", func(t *testing.T) { checkV2T(t, c, "", false, 0) })
+		t.Run("clean, slots", func(t *testing.T) { checkV2T(t, c, "clean.", true, 0) })
+		t.Run("clean, packed", func(t *testing.T) { checkV2T(t, c, "clean.", true, 3) })
+	})
+}
+
+// checkV2T compares text losses, logits and all gradients with those of the case, under a prefix. spare is as in packed; without it all
+// slots are taken.
+func checkV2T(t *testing.T, c goldentest.Case, prefix string, clean bool, spare int) {
+	cfg := Code()
+	cfg.Clean, cfg.Mask.Ratio = clean, c.Config.MaskRatio
+	params := c.Spec.Params(model.PartEncoder, model.PartDecoder, model.PartText)
+	store, err := newStore(params, c.Params())
+	if err != nil {
+		t.Fatal(err)
+	}
+	exec, err := gomodel.NewExec(device(t).Backend, store, func(_ *gomodel.Scope, in []node) []node {
+		o := graphOps{store: store, g: in[0].Graph()}
+		b := batchOf(in)
+		b.text = &textBatch{in[5], in[6], in[7], in[8]}
+		l := buildPretrain(o, cfg, c.Spec, b, graph.Const(o.g, float32(c.Config.Beta)))
+		out := []node{l.total, l.reconstruction, l.alignment, l.text, l.textView, l.logits}
+		return append(out, gradients(o, params, l.total)...)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, slots := packed(c, spare, spare == 0)
+	w := &writer{cfg: TextConfig{MaxTokens: c.Spec.Text.MaxTokens}, asRun: !clean}
+	in = append(in, caseTexts(c, w, slots, spare)...)
+	out, err := exec.Call(in...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := func(name string) model.Tensor {
+		x, ok := c.Tensors[prefix+"out."+name]
+		if !ok {
+			x, ok = c.Tensors["out."+name] // what the faults do not touch
+		}
+		if !ok {
+			t.Fatalf("the case has no %s", name)
+		}
+		return x
+	}
+	for i, name := range []string{"total_loss", "rec_loss", "align_loss", "text_loss"} {
+		within(t, name, flat(t, out[i]), want(name).Data, goldentest.Tolerance, 0)
+	}
+	n, steps := c.Spec.Text.Vocabulary, c.Spec.Text.Steps()
+	views, logits, labels := flat(t, out[4]), flat(t, out[5]), c.Tensors["in.labels"].Data
+	for i, slot := range slots {
+		within(t, fmt.Sprintf("text_loss_sample of slot %d", slot), views[i:i+1], want("text_loss_sample").Data[slot:slot+1], goldentest.Tolerance, 0)
+		for k := range steps { // where a step is fed no token, the reference feeds a vector of zeros: no target depends on it
+			if k > 0 && labels[slot/Slots*(steps+1)+k] < 0 && (clean || slot%Slots == 0) {
+				break
+			}
+			within(t, fmt.Sprintf("text_logits of slot %d, step %d", slot, k), logits[(i*steps+k)*n:(i*steps+k+1)*n],
+				want("text_logits").Data[(slot*steps+k)*n:(slot*steps+k+1)*n], goldentest.Tolerance, 0)
+		}
+	}
+	for i, p := range params {
+		grad, ok := c.Tensors[prefix+"grad."+p.Name]
+		if !ok {
+			t.Errorf("the case has no gradient of %s", p.Name)
+			continue
+		}
+		within(t, "grad."+p.Name, flat(t, out[6+i]), grad.Data, gradAbsTol, gradRelTol)
+	}
+}
+
+// caseTexts are the case's reports as inputs, for the views in some of its slots.
+func caseTexts(c goldentest.Case, w *writer, slots []int, spare int) []any {
+	n := c.Spec.Text.Steps()
+	v := len(slots) + spare
+	tokens, target := []int32{}, []int32{}
+	written := make([]float32, v)
+	for i, slot := range slots {
+		labels := []int32{model.TextStart}
+		for _, x := range c.Tensors["in.labels"].Data[slot/Slots*(n+1)+1 : (slot/Slots+1)*(n+1)] {
+			labels = append(labels, int32(max(x, -1)))
+		}
+		tokens, target = w.append(tokens, target, labels, slot%Slots)
+		written[i] = c.Tensors["in.text_avail"].Data[slot/Slots]
+		if !w.asRun {
+			written[i] *= c.Tensors["in.avail"].Data[slot]
+		}
+	}
+	for range spare * n {
+		tokens, target = append(tokens, model.TextPadding), append(target, -1)
+	}
+	return []any{
+		tensors.FromFlatDataAndDimensions(tokens, v, n), tensors.FromFlatDataAndDimensions(target, v, n),
+		tensors.FromFlatDataAndDimensions(written, v), tensors.FromFlatDataAndDimensions(make([]int32, v), v),
+	}
+}
+
+// v2tConfig is a run of seconds that learns to write.
+func v2tConfig() Config {
+	cfg := testConfig()
+	cfg.Method, cfg.Epochs = methodV2T, 6
+	cfg.Text = TextConfig{Vocabulary: 280, MaxTokens: 24, Depth: 1, Heads: 4, Positions: true, End: true, Weight: 1}
+	return cfg
+}
+
+// writeReports names a study's bright squares in words; every fifth study has no report.
+func writeReports(img *data.Image) {
+	var number int
+	fmt.Sscanf(img.StudyID, "s%d", &number)
+	if number%5 == 1 {
+		return
+	}
+	words := []string{"Squares:"}
+	for l, state := range img.Labels {
+		if state == model.Positive {
+			words = append(words, model.Labels[l][:2])
+		}
+	}
+	img.Report = strings.Join(words, " ")
+}
+
+func TestPretrainV2T_LearnsToWriteAndDescribesItself(t *testing.T) {
+	pack := makePack(t, 40, writeReports)
+	run := newRun(t, "pretrain", "", pack, v2tConfig())
+	finalWeights(t, run, pack)
+	log := logged[StepMetrics](t, run)
+	if first, last := log[0], log[len(log)-1]; !(last.Text < 0.9*first.Text) {
+		t.Errorf("the text loss went from %.3f to %.3f", first.Text, last.Text)
+	}
+	var left Description
+	doc, err := os.ReadFile(run.path(TextFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(doc, &left); err != nil {
+		t.Fatal(err)
+	}
+	if left.Studies == 0 || len(left.Samples) != left.Studies || left.Samples[0].Written == "" || left.Step != log[len(log)-1].Step {
+		t.Errorf("the run's description: %+v", left)
+	}
+
+	opt := DescribeOptions{Split: data.Validate, Replicates: 20}
+	sighted, err := Describe(t.Context(), device(t), run, pack, opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if sighted.Own != left.Own && sighted.Own.Accuracy.Value != left.Own.Accuracy.Value {
+		t.Errorf("described again: %+v, want %+v", sighted.Own, left.Own)
+	}
+	if a := sighted.Own.Accuracy.Value; !(a > 0 && a <= 1) || sighted.Own.CrossEntropy == sighted.Other.CrossEntropy {
+		t.Errorf("with its own image %v, with another %v", sighted.Own, sighted.Other)
+	}
+	run.Config.Text.Blind = true
+	blind, err := Describe(t.Context(), device(t), run, pack, opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if g := blind.Gain; g.Accuracy.Value != 0 || g.CrossEntropy.Value != 0 {
+		t.Errorf("a blind decoder gains %v of the image", g)
+	}
+	less, err := sighted.Less(blind, 20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := sighted.Own.CrossEntropy.Value - blind.Own.CrossEntropy.Value; math.Abs(float64(less.CrossEntropy.Value-want)) > 1e-9 {
+		t.Errorf("sighted less blind is %v, want %v", less.CrossEntropy, want)
+	}
+
+	// Its encoder is as good as any for a classifier.
+	cfg := testConfig()
+	cfg.Probe.Epochs = 2
+	if _, err := Probe(t.Context(), device(t), newRun(t, "probe", run.Dir, pack, cfg), pack, func(ProbeStatus) {}); err != nil {
+		t.Errorf("probe: %v", err)
+	}
+}
+
+func TestWriter_LabelsAndInputs(t *testing.T) {
+	pack := makePack(t, 10, writeReports)
+	cfg := v2tConfig()
+	run := newRun(t, "pretrain", "", pack, cfg)
+	w, err := newWriter(run, pack)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := newWriter(run, makePack(t, 3, func(img *data.Image) { img.Report = "other words" }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again.tok.Size() != w.tok.Size() {
+		t.Errorf("the run's tokenizer has %d tokens, after it was stored %d", w.tok.Size(), again.tok.Size())
+	}
+
+	tokens := w.tok.Encode("Squares: At")
+	n := int32(len(tokens))
+	w.cfg.MaxTokens = len(tokens) + 3
+	marks := func(labels []int32) (string, int) { // what there is beside the words
+		out := ""
+		for _, x := range labels {
+			switch {
+			case x < 0:
+				out += "-"
+			case x == model.TextStart:
+				out += "("
+			case x == model.TextEnd:
+				out += ")"
+			default:
+				out += "w"
+			}
+		}
+		return out, len(labels)
+	}
+	for _, c := range []struct {
+		end    bool
+		max    int32
+		report string
+		want   string
+	}{
+		{true, n + 3, "Squares: At", "(" + strings.Repeat("w", int(n)) + ")-"},
+		{true, n + 2, "Squares: At", "(" + strings.Repeat("w", int(n)) + ")"},
+		{true, n + 1, "Squares: At", "(" + strings.Repeat("w", int(n))}, // cut off: it does not end here
+		{false, n + 2, "Squares: At", "(" + strings.Repeat("w", int(n)) + "-"},
+		{false, n + 1, "Squares: At", "(" + strings.Repeat("w", int(n)-1) + "-"},
+		{true, 4, "", "()--"},
+	} {
+		w.cfg.End, w.cfg.MaxTokens = c.end, int(c.max)
+		if got, size := marks(w.labels(c.report)); got != c.want || size != int(c.max) {
+			t.Errorf("end %v, %d tokens: %s (%d), want %s", c.end, c.max, got, size, c.want)
+		}
+	}
+
+	w.cfg = cfg.Text
+	w.cfg.ParallelFraction = 1
+	loader, err := newLoader(cfg, cfg.BatchViews, pack, pack.StudiesOf(data.Train))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := loader.deal(newRand(1, streamDraws, 0))
+	in := w.inputs(newRand(1, streamDraws, 0), b)
+	target, err := tensors.CopyFlatData[int32](in[1].(*tensors.Tensor))
+	if err != nil {
+		t.Fatal(err)
+	}
+	form, err := tensors.CopyFlatData[int32](in[3].(*tensors.Tensor))
+	if err != nil {
+		t.Fatal(err)
+	}
+	steps, with := cfg.Text.MaxTokens-1, 0
+	for i, p := range b.places {
+		report := p.row >= 0 && pack.Studies[b.studies[p.row]].Report != ""
+		any := slices.ContainsFunc(target[i*steps:(i+1)*steps], func(x int32) bool { return x >= 0 })
+		if written := flat(t, in[2].(*tensors.Tensor))[i] == 1; written != report || any != report || (form[i] == 1) != (p.row >= 0) {
+			t.Errorf("place %d: a report is there: %v; marked %v, with targets %v, form %d", i, report, written, any, form[i])
+		}
+		if report {
+			with++
+		}
+	}
+	if with == 0 || with == len(b.places) {
+		t.Errorf("%d of %d places have a report: the case shows nothing", with, len(b.places))
+	}
+}
+
+// In the causal form a token tells the steps from its own on, in the parallel one none.
+func TestDecodeText_SeesWhatItsFormAllows(t *testing.T) {
+	spec, err := model.Preset("nano")
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec.Text = model.Text{Vocabulary: 300, MaxTokens: 7, Depth: 2, Heads: 4, Positions: true}
+	params := spec.Params(model.PartEncoder, model.PartText)
+	store, err := newStore(params, initialise(params, 3))
+	if err != nil {
+		t.Fatal(err)
+	}
+	exec, err := gomodel.NewExec(device(t).Backend, store, func(_ *gomodel.Scope, in []node) node {
+		o := graphOps{store: store, g: in[0].Graph()}
+		b := textBatch{tokens: in[2], form: in[3]}
+		return model.DecodeText(o, spec, in[0], in[1], b.report(pretrainBatch{keep: in[4]}, false))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const steps, changed = 6, 3
+	memory := make([]float32, 4*3*spec.Width)
+	for i := range memory {
+		memory[i] = float32(i%(3*spec.Width)%7) - 3 // the same for all four
+	}
+	tokens := []int32{2, 5, 6, 7, 8, 9 /**/, 2, 5, 6, 40, 8, 9 /**/, 2, 5, 6, 7, 8, 9 /**/, 2, 5, 6, 40, 8, 9}
+	out, err := exec.Call(tensors.FromFlatDataAndDimensions(memory, 4, 3, spec.Width), tensors.FromFlatDataAndDimensions(make([]int32, 4), 4),
+		tensors.FromFlatDataAndDimensions(tokens, 4, steps), tensors.FromFlatDataAndDimensions([]int32{0, 0, 1, 1}, 4),
+		tensors.FromFlatDataAndDimensions([]int32{3, 9, 3, 9, 3, 9, 3, 9}, 4, 2))
+	if err != nil {
+		t.Fatal(err)
+	}
+	logits := flat(t, out[0])
+	at := func(image, step int) []float32 { return logits[(image*steps+step)*300 : (image*steps+step+1)*300] }
+	for step := range steps {
+		if same := slices.Equal(at(0, step), at(1, step)); same != (step < changed) {
+			t.Errorf("causal, step %d after another token at %d: the same is %v", step, changed, same)
+		}
+		if !slices.Equal(at(2, step), at(3, step)) {
+			t.Errorf("parallel, step %d: a token is seen", step)
+		}
+		if step > 0 && slices.Equal(at(2, step), at(2, 0)) {
+			t.Errorf("parallel, step %d says what step 0 does", step)
+		}
+	}
+}
