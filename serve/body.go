@@ -2,6 +2,7 @@ package serve
 
 import (
 	"archive/zip"
+	"bufio"
 	"errors"
 	"fmt"
 	"io"
@@ -43,21 +44,55 @@ const (
 const typesCure = `send multipart/form-data, multipart/related; type="application/dicom", application/zip or one application/dicom`
 
 // uploads yields the files of a request, each as a whole.
-func uploads(w http.ResponseWriter, r *http.Request, lim Limits, timeout time.Duration) iter.Seq2[Upload, error] {
+func (s *Server) uploads(w http.ResponseWriter, r *http.Request) iter.Seq2[Upload, error] {
 	return func(yield func(Upload, error) bool) {
-		for file, err := range parts(w, r, lim, timeout) {
+		for file, err := range parts(w, r, s.opts.Limits, s.opts.ReadTimeout) {
 			var data []byte
 			if err == nil {
-				data, err = io.ReadAll(file.data)
+				data, err = s.readAll(file.data)
 			}
 			if err != nil {
 				yield(Upload{}, err)
 				return
 			}
-			if !yield(Upload{Name: file.name, Data: data}, nil) {
+			if !yield(Upload{Name: file.name, Data: data, free: func() { s.again(data) }}, nil) {
 				return
 			}
 		}
+	}
+}
+
+// Memory for files is used again: a radiograph has megabytes, which the system would have to find and clear each time.
+const (
+	firstBuffer = 64 << 10
+	maxBuffer   = 32 << 20 // larger ones are not kept
+)
+
+// readAll is io.ReadAll into memory that is used again.
+func (s *Server) readAll(r io.Reader) ([]byte, error) {
+	var data []byte
+	if used, ok := s.buffers.Get().(*[]byte); ok {
+		data = (*used)[:0]
+	}
+	for {
+		if len(data) == cap(data) {
+			data = append(make([]byte, 0, max(firstBuffer, 2*cap(data))), data...)
+		}
+		n, err := r.Read(data[len(data):cap(data)])
+		data = data[:len(data)+n]
+		if err == io.EOF {
+			return data, nil
+		}
+		if err != nil {
+			s.again(data)
+			return nil, err
+		}
+	}
+}
+
+func (s *Server) again(data []byte) {
+	if cap(data) <= maxBuffer {
+		s.buffers.Put(&data)
 	}
 }
 
@@ -117,7 +152,7 @@ func (b *body) open(w http.ResponseWriter, r *http.Request) (next, error) {
 	if err != nil {
 		return nil, unsupported("content type %q: %v", header, err)
 	}
-	b.r = http.MaxBytesReader(w, b.paced, b.lim.RequestBytes)
+	b.r, b.length = http.MaxBytesReader(w, b.paced, b.lim.RequestBytes), r.ContentLength
 	switch media {
 	case typeDICOM:
 		return b.single(), nil
@@ -140,10 +175,11 @@ func (b *body) open(w http.ResponseWriter, r *http.Request) (next, error) {
 // body reads a request's body, of which each read past the limit fails. It never believes a declared size: memory grows
 // with what arrives.
 type body struct {
-	paced *paced
-	r     io.Reader // paced, limited
-	lim   Limits
-	spool *os.File // a zip archive
+	paced  *paced
+	r      io.Reader // paced, limited
+	length int64     // of it, as the request says; -1 is not known
+	lim    Limits
+	spool  *os.File // a zip archive
 }
 
 func (b *body) single() next {
@@ -157,9 +193,16 @@ func (b *body) single() next {
 	}
 }
 
+// maxAhead is read of a form at a time: package mime/multipart would ask the system for every 4 kB.
+const maxAhead = 256 << 10
+
 // multipart takes every part for a file, whatever its type: the parser knows DICOM better than the sender's labels.
 func (b *body) multipart(boundary string) next {
-	source := &headers{r: b.r}
+	ahead := int64(maxAhead)
+	if b.length >= 0 {
+		ahead = min(b.length, maxAhead) // a small request should cost little
+	}
+	source := &headers{r: bufio.NewReaderSize(b.r, int(ahead))}
 	parts := multipart.NewReader(source, boundary)
 	n := 0
 	var p *multipart.Part

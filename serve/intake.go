@@ -26,6 +26,8 @@ type Upload struct {
 	Name string // for the answer; never logged
 	Data []byte
 	Err  error // why there are no data: the file is rejected, with the code of a *cxr.Refusal where it is one
+
+	free func() // gives Data back, where that is wanted
 }
 
 // Uploads is a sequence of files at hand.
@@ -71,6 +73,9 @@ func (e *Engine) read(ctx context.Context, uploads iter.Seq2[Upload, error]) (*i
 		failed = e.workers.start(ctx, group.Go, func() error {
 			waited := e.stage(ctx, StageQueue, arrived)
 			v, rejected := e.parse(ctx, file)
+			if file.free != nil && v != nil { // else a decoder that was given up may still read it
+				file.free()
+			}
 			mu.Lock()
 			defer mu.Unlock()
 			if rejected != nil {

@@ -121,7 +121,7 @@ func (s *Server) classify(c *gin.Context) {
 	}
 	answered := false
 	defer func() { leave(answered) }()
-	result, err := engine.Classify(ctx, uploads(c.Writer, c.Request, s.opts.Limits, s.opts.ReadTimeout))
+	result, err := engine.Classify(ctx, s.uploads(c.Writer, c.Request))
 	answered = err == nil
 	s.answer(c, result, err)
 }

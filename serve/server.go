@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -92,6 +93,7 @@ type Server struct {
 	handler  http.Handler
 	house    chan struct{} // one place per study that is answered
 	intake   chan struct{} // one place per study that arrives to be kept
+	buffers  sync.Pool     // of *[]byte, for files
 	urgent   chan struct{} // some places more, for urgent ones where either is full
 	answers  meter         // of house
 	takes    meter         // of intake

@@ -9,6 +9,7 @@
 //	go run ./benchmarks/serve -encoding 90.pylibjpeg                the same, with compressed studies ("make peers" encodes them)
 //	go run ./benchmarks/serve -overhead                             what a request costs beside decoding and network
 //	go run ./benchmarks/serve -compressed -preset tiny              every kind of transfer syntax, mvmae-serve alone
+//	go run ./benchmarks/serve -soak 10m -precisions int8            half as many studies again as it can do, mvmae-serve alone
 //
 // One load program drives all of them, over loopback only, with a fixed number of studies a round. The servers' answers are
 // compared first.
@@ -70,6 +71,7 @@ func main() {
 	modelOnly := flag.Bool("model-only", false, "only write the model files, to "+paired.WorkDir)
 	compressed := flag.Bool("compressed", false, "measure compressed studies against native ones")
 	overhead := flag.Bool("overhead", false, "measure what a request costs beside its study")
+	soak := flag.Duration("soak", 0, "send half as many studies again as the server can do, for so long")
 	worker := flag.String("worker", "", "be a contender in a process of its own: bare or engine")
 	clients := flag.Int("clients", 1, "of the worker")
 	studies := flag.Int("studies", 1, "of the worker's rounds")
@@ -90,6 +92,8 @@ func main() {
 		err = runCompressed(ctx, set.preset, set.rounds)
 	case *overhead:
 		err = runOverhead(ctx, set)
+	case *soak > 0:
+		err = runSoak(ctx, set, *soak)
 	default:
 		err = run(ctx, set)
 	}

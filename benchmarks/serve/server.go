@@ -29,6 +29,7 @@ type server struct {
 	log   string        // file of what it writes
 	ready time.Duration // from its start
 	ended chan error    // how it ended
+	asks  bool          // whether a study is wanted, before it is sent
 }
 
 const contentType = "multipart/form-data; boundary=benchmark"
@@ -143,6 +144,9 @@ func (s *server) send(ctx context.Context, study []byte) (status int, retryAfter
 		return 0, "", nil, err
 	}
 	req.Header.Set("Content-Type", contentType)
+	if s.asks {
+		req.Header.Set("Expect", "100-continue")
+	}
 	resp, err := client.Do(req)
 	if err != nil {
 		return 0, "", nil, err
@@ -153,7 +157,7 @@ func (s *server) send(ctx context.Context, study []byte) (status int, retryAfter
 }
 
 // client keeps a connection for each of the load's clients.
-var client = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 256}}
+var client = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 256, ExpectContinueTimeout: time.Minute}}
 
 // classify sends one study and wants an answer.
 func (s *server) classify(ctx context.Context, study []byte) ([]byte, error) {
