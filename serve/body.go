@@ -65,7 +65,7 @@ func (s *Server) uploads(w http.ResponseWriter, r *http.Request) iter.Seq2[Uploa
 // Memory for files is used again: a radiograph has megabytes, which the system would have to find and clear each time.
 const (
 	firstBuffer = 64 << 10
-	grownBy     = 4 << 20 // at most: doubled, a large one would be empty by half
+	grownBy     = 4 << 20  // at most: doubled, a large one would be empty by half
 	maxBuffer   = 32 << 20 // larger ones are not kept
 )
 
