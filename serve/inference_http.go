@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"context"
 	"errors"
 	"io"
 	"math"
@@ -129,32 +130,15 @@ func (s *Server) infer(c *gin.Context, e *Engine) {
 	}
 	defer leave(false) // its time says nothing about studies
 	request, err := s.readInference(c, e)
-	if err != nil {
-		s.answer(c, nil, err)
-		return
+	var response *inference.Response
+	if err == nil {
+		response, err = e.inferAs(c.Request.Context(), request)
 	}
-	images, views, err := e.inputs(request)
-	if err != nil {
-		s.answer(c, nil, err)
-		return
+	var body []byte
+	var jsonLength int
+	if err == nil {
+		body, jsonLength, err = response.Encode()
 	}
-	wanted, err := e.wanted(request)
-	if err != nil {
-		s.answer(c, nil, err)
-		return
-	}
-	out, err := e.Infer(c.Request.Context(), images, views)
-	if err != nil {
-		s.answer(c, nil, err)
-		return
-	}
-	response := &inference.Response{Model: e.id.Name, Version: e.id.Version, ID: request.ID}
-	for _, o := range e.outputs() {
-		if i := slices.IndexFunc(wanted, func(w inference.Wanted) bool { return w.Name == o.Name }); i >= 0 {
-			response.Outputs, response.Binary = append(response.Outputs, o.tensor(out)), append(response.Binary, wanted[i].Binary)
-		}
-	}
-	body, jsonLength, err := response.Encode()
 	if err != nil {
 		s.answer(c, nil, err)
 		return
@@ -165,6 +149,29 @@ func (s *Server) infer(c *gin.Context, e *Engine) {
 		c.Header(inference.HeaderLength, strconv.Itoa(jsonLength))
 	}
 	s.send(c, http.StatusOK, media, body)
+}
+
+// inferAs runs a request's images and answers with the outputs that it wants.
+func (e *Engine) inferAs(ctx context.Context, request *inference.Request) (*inference.Response, error) {
+	images, views, err := e.inputs(request)
+	if err != nil {
+		return nil, err
+	}
+	wanted, err := e.wanted(request)
+	if err != nil {
+		return nil, err
+	}
+	out, err := e.Infer(ctx, images, views)
+	if err != nil {
+		return nil, err
+	}
+	response := &inference.Response{Model: e.id.Name, Version: e.id.Version, ID: request.ID}
+	for _, o := range e.outputs() {
+		if i := slices.IndexFunc(wanted, func(w inference.Wanted) bool { return w.Name == o.Name }); i >= 0 {
+			response.Outputs, response.Binary = append(response.Outputs, o.tensor(out)), append(response.Binary, wanted[i].Binary)
+		}
+	}
+	return response, nil
 }
 
 // readInference reads a body that is no larger than the most that a request of this model may need.

@@ -20,6 +20,11 @@ const (
 	StageFuse       Stage = "fuse"       // of a study
 )
 
+// stages are all of them.
+func stages() []Stage {
+	return []Stage{StageRead, StageQueue, StageParse, StageDecode, StagePreprocess, StageRun, StageFuse}
+}
+
 // Observer hears what an engine does. Its methods are called from many goroutines, and work waits for them.
 type Observer interface {
 	// Stage hears of each piece of work that was done, and not of what failed. ctx is the request's.

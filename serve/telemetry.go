@@ -75,7 +75,7 @@ func (t *Telemetry) Close(ctx context.Context) error { return t.tracer.Close(ctx
 // Observe is the observer of one model, for Options.Observe.
 func (t *Telemetry) Observe(m ModelID, device string) Observer {
 	o := &modelObserver{tracer: t.tracer, batches: t.batches.WithLabelValues(m.Name, device), stages: map[Stage]prometheus.Observer{}}
-	for _, s := range []Stage{StageRead, StageQueue, StageParse, StageDecode, StagePreprocess, StageRun, StageFuse} {
+	for _, s := range stages() {
 		o.stages[s] = t.stages.WithLabelValues(string(s), m.Name, device)
 	}
 	return o
@@ -118,7 +118,7 @@ func outcome(status int) string {
 		return "done"
 	case status == statusClientGone:
 		return "gone"
-	case status < 500:
+	case status < 500, status == http.StatusServiceUnavailable:
 		return "refused"
 	}
 	return "failed"
@@ -131,7 +131,11 @@ func (t *Telemetry) kept(state, code string) { t.studies.WithLabelValues("kept",
 func (s *Server) metricsHandler() gin.HandlerFunc {
 	t := s.opts.Telemetry
 	t.registry.MustRegister(&state{s})
-	return gin.WrapH(promhttp.HandlerFor(t.registry, promhttp.HandlerOpts{Registry: t.registry, EnableOpenMetrics: true}))
+	handler := promhttp.HandlerFor(t.registry, promhttp.HandlerOpts{Registry: t.registry, EnableOpenMetrics: true})
+	return func(c *gin.Context) {
+		_ = http.NewResponseController(c.Writer).SetWriteDeadline(time.Now().Add(writeTimeout))
+		handler.ServeHTTP(c.Writer, c.Request)
+	}
 }
 
 // state is a server's state at the moment it is asked.

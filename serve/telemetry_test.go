@@ -207,3 +207,12 @@ func BenchmarkStage(b *testing.B) {
 		})
 	}
 }
+
+// Only the server's own failures are worth an alarm: one that is stopping or full has refused.
+func TestMetrics_OutcomeOfAStatus(t *testing.T) {
+	for status, want := range map[int]string{200: "done", 422: "refused", 429: "refused", 499: "gone", 500: "failed", 503: "refused"} {
+		if got := outcome(status); got != want {
+			t.Errorf("%d: %s, want %s", status, got, want)
+		}
+	}
+}

@@ -8,9 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"mime/multipart"
-	"net/http"
-	"net/textproto"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -20,6 +17,8 @@ import (
 	"github.com/mvmae/mvmae/cmd/internal/cli"
 	"github.com/mvmae/mvmae/internal/hint"
 	"github.com/mvmae/mvmae/model"
+	"github.com/mvmae/mvmae/serve/api"
+	"github.com/mvmae/mvmae/serve/client"
 	"github.com/mvmae/mvmae/train/data"
 	"github.com/mvmae/mvmae/train/eval"
 )
@@ -146,54 +145,40 @@ func (d demo) takeStudy() (model.LabelSet, error) {
 	return model.LabelSet{}, hint.Wrap(errors.New("demo: no test study has both views and a finding"), "make more studies with --studies")
 }
 
-// answer is what the demo reads of a classified study.
-type answer struct {
-	Study         string             `json:"study_instance_uid"`
-	Probabilities map[string]float64 `json:"probabilities"`
-	Findings      []struct {
-		Label       string  `json:"label"`
-		Probability float64 `json:"probability"`
-		Threshold   float64 `json:"threshold"`
-		Positive    bool    `json:"positive"`
-	} `json:"findings"`
-	Views []struct {
-		View     string `json:"view"`
-		Evidence string `json:"evidence"`
-	} `json:"views"`
-}
-
 // classify classifies demo/study by command line and by HTTP, which must agree to the last digit.
-func (d demo) classify(ctx context.Context) (answer, error) {
-	var byCLI, byHTTP answer
-	err := d.result(ctx, &byCLI, "mvmae-serve", "classify", "--model", d.path("model.onnx"), d.path("study"))
+func (d demo) classify(ctx context.Context) (*api.Result, error) {
+	byCLI := &api.Result{}
+	err := d.result(ctx, byCLI, "mvmae-serve", "classify", "--model", d.path("model.onnx"), d.path("study"))
 	if err != nil {
-		return byCLI, err
+		return nil, err
 	}
-	if byHTTP, err = d.classifyHTTP(ctx); err != nil {
-		return byCLI, err
+	byHTTP, err := d.classifyHTTP(ctx)
+	if err != nil {
+		return nil, err
 	}
+	byCLI.TimingsMS, byHTTP.TimingsMS = api.Timings{}, api.Timings{}
 	a, _ := json.Marshal(byCLI)
 	b, _ := json.Marshal(byHTTP)
 	if !bytes.Equal(a, b) || len(byCLI.Findings) != model.NumLabels {
-		return byCLI, fmt.Errorf("demo: the command line and HTTP disagree:\n%s\n%s", a, b)
+		return nil, fmt.Errorf("demo: the command line and HTTP disagree:\n%s\n%s", a, b)
 	}
 	return byCLI, nil
 }
 
 // classifyHTTP starts a server, posts the study and stops the server.
-func (d demo) classifyHTTP(ctx context.Context) (a answer, err error) {
+func (d demo) classifyHTTP(ctx context.Context) (result *api.Result, err error) {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	cmd, err := d.command(ctx, "mvmae-serve", "up", "--model", d.path("model.onnx"), "--listen", "127.0.0.1:0")
 	if err != nil {
-		return a, err
+		return nil, err
 	}
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
-		return a, err
+		return nil, err
 	}
 	if err := cmd.Start(); err != nil {
-		return a, fmt.Errorf("demo: mvmae-serve up: %w", err)
+		return nil, fmt.Errorf("demo: mvmae-serve up: %w", err)
 	}
 	defer func() {
 		stop() // SIGTERM: the server finishes and leaves with 0
@@ -204,59 +189,22 @@ func (d demo) classifyHTTP(ctx context.Context) (a answer, err error) {
 	}()
 	line, err := bufio.NewReader(stdout).ReadString('\n')
 	if err != nil {
-		return a, fmt.Errorf("demo: mvmae-serve up said no address: %w", err)
+		return nil, fmt.Errorf("demo: mvmae-serve up said no address: %w", err)
 	}
 	base := regexp.MustCompile(`http://\S+`).FindString(line)
-	body, contentType, err := d.studyForm()
+	study, err := client.Files(d.path("study"))
 	if err != nil {
-		return a, err
+		return nil, err
 	}
-	url := base + "/v1/studies:classify"
-	fmt.Fprintf(d.out.Stderr, "$ curl %s -F file=@%s/...\n", url, d.path("study"))
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, body)
-	if err != nil {
-		return a, err
+	fmt.Fprintf(d.out.Stderr, "$ curl %s/v1/studies:classify -F file=@%s/...\n", base, d.path("study"))
+	if result, err = (&client.Client{URL: base}).Classify(ctx, study); err != nil {
+		return nil, fmt.Errorf("demo: %w", err)
 	}
-	req.Header.Set("Content-Type", contentType)
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return a, fmt.Errorf("demo: %w", err)
-	}
-	defer resp.Body.Close()
-	doc, err := io.ReadAll(resp.Body)
-	if err != nil || resp.StatusCode != http.StatusOK {
-		return a, fmt.Errorf("demo: POST %s: %s: %s %w", url, resp.Status, doc, err)
-	}
-	return a, json.Unmarshal(doc, &a)
-}
-
-// studyForm is the multipart form of demo/study.
-func (d demo) studyForm() (io.Reader, string, error) {
-	var body bytes.Buffer
-	form := multipart.NewWriter(&body)
-	files, err := filepath.Glob(filepath.Join(d.path("study"), "*"))
-	if err != nil {
-		return nil, "", err
-	}
-	for _, file := range files {
-		content, err := os.ReadFile(file)
-		if err != nil {
-			return nil, "", err
-		}
-		part, err := form.CreatePart(textproto.MIMEHeader{
-			"Content-Disposition": {fmt.Sprintf(`form-data; name="file"; filename=%q`, filepath.Base(file))},
-			"Content-Type":        {"application/dicom"},
-		})
-		if err != nil {
-			return nil, "", err
-		}
-		part.Write(content) // into memory
-	}
-	return &body, form.FormDataContentType(), form.Close()
+	return result, nil
 }
 
 // conclude prints the findings beside the truth and the scores, and fails if the model has learned nothing.
-func (d demo) conclude(truth model.LabelSet, a answer, served eval.Report) error {
+func (d demo) conclude(truth model.LabelSet, a *api.Result, served eval.Report) error {
 	var views []string
 	for _, v := range a.Views {
 		views = append(views, v.View)
@@ -285,7 +233,7 @@ func (d demo) conclude(truth model.LabelSet, a answer, served eval.Report) error
 	}
 	return d.out.Result(struct {
 		Model   string      `json:"model"`
-		Study   answer      `json:"study"`
+		Study   *api.Result `json:"study"`
 		Trained eval.Report `json:"trained"`
 		Served  eval.Report `json:"served"`
 		Random  eval.Report `json:"random"`
