@@ -33,7 +33,7 @@ func pack(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("pack", flag.ContinueOnError)
 	out := flags.String("out", filepath.Join(paired.WorkDir, "gpu"), "folder to fill")
 	piece := flags.Int64("piece-mib", 60, "size of a piece")
-	cuda := flags.Bool("cuda", true, "carry ONNX Runtime for CUDA too, 200 MiB, which pip fetches once")
+	cuda := flags.Bool("cuda", true, "carry ONNX Runtime for CUDA too, 231 MiB, which pip fetches once")
 	cpu := flags.Bool("cpu", false, "carry the CPU's libraries too, to try the bundle without a GPU")
 	presets := flags.String("parity", "tiny,base", "presets whose CPU losses are carried")
 	if err := flags.Parse(args); err != nil {
