@@ -135,7 +135,7 @@ func (p ProbeConfig) adamW() AdamW {
 type FinetuneConfig struct {
 	Epochs     float64     `toml:"epochs"`
 	BatchViews int         `toml:"batch_views"`
-	LayerDecay float64     `toml:"layer_decay"` // factor on the learning rate from each layer to the one below it
+	LayerDecay float64     `toml:"layer_decay"` // factor on the learning rate from each layer to the one below it; random weights have none
 	DropPath   float64     `toml:"drop_path"`   // share of images that skip a branch of the last block; in proportion below it
 	Pool       string      `toml:"pool"`        // cls, or mean over the patch tokens
 	Optim      OptimConfig `toml:"optim"`

@@ -135,7 +135,11 @@ func newFinetuning(dev *Device, run *Run, pack *data.Pack) (*loop, *finetuning, 
 	if err := t.chosen.restore(l.kept, l.score); err != nil {
 		return nil, nil, fmt.Errorf("checkpoint of %s: %w", run.Dir, err)
 	}
-	l.scale = func(p model.Param) float64 { return math.Pow(f.LayerDecay, float64(layersAbove(p, spec.Depth))) }
+	decay := f.LayerDecay
+	if run.Info.Init == "" { // random weights have no lower layers to be careful with: at 0.55, the lowest of 12 would learn at 1/1,300
+		decay = 1
+	}
+	l.scale = func(p model.Param) float64 { return math.Pow(decay, float64(layersAbove(p, spec.Depth))) }
 	t.rate = l.cosine()
 	if t.classifier, err = newClassifier(dev, spec, l.store); err != nil {
 		return nil, nil, err

@@ -144,7 +144,7 @@ func (e experiment) name() string {
 // experiments are those behind every table and figure: all labels (tables 1 to 3 and 5 to 7), some labels (figures 4, 5 and 11), one view
 // against two (table 8). A probe of random weights is added: what a representation is worth that has learned nothing.
 func (r reproduction) experiments() (all []experiment) {
-	all = append(all, experiment{kind: "probe", variant: "random"}, experiment{kind: "supervised", args: []string{"--set", "finetune.layer_decay=1"}})
+	all = append(all, experiment{kind: "probe", variant: "random"}, experiment{kind: "supervised"})
 	for _, method := range pretrained {
 		all = append(all, experiment{kind: "probe", method: method}, experiment{kind: "finetune", method: method})
 		for _, n := range r.budget.labels {
