@@ -65,7 +65,6 @@ func (s *Server) uploads(w http.ResponseWriter, r *http.Request) iter.Seq2[Uploa
 // Memory for files is used again: a radiograph has megabytes, which the system would have to find and clear each time.
 const (
 	firstBuffer = 64 << 10
-	grownBy     = 4 << 20  // at most: doubled, a large one would be empty by half
 	maxBuffer   = 32 << 20 // larger ones are not kept
 )
 
@@ -77,7 +76,7 @@ func (s *Server) readAll(r io.Reader) ([]byte, error) {
 	}
 	for {
 		if len(data) == cap(data) {
-			data = append(make([]byte, 0, max(firstBuffer, min(2*cap(data), cap(data)+grownBy))), data...)
+			data = append(make([]byte, 0, max(firstBuffer, 2*cap(data))), data...)
 		}
 		n, err := r.Read(data[len(data):cap(data)])
 		data = data[:len(data)+n]
