@@ -10,36 +10,37 @@ import (
 // product, and what GELU and LayerNorm were given and gave. Sums, and what is moved about, need none of theirs.
 type keeper struct {
 	*Counter
-	values int64
+	wide   int64         // of the residual stream, which LayerNorm reads: always float32
+	narrow int64         // in the type of the products
 	seen   map[*int]bool // tensors that are counted, by the address of their shape
 }
 
-func (k *keeper) keep(x []int) {
+func (k *keeper) keep(x []int, as *int64) {
 	if !k.seen[&x[0]] {
 		k.seen[&x[0]] = true
-		k.values += int64(product(x))
+		*as += int64(product(x))
 	}
 }
 
 func (k *keeper) LayerNorm(x []int, name string, eps float64) []int {
-	k.keep(x)
+	k.keep(x, &k.wide)
 	y := slices.Clone(k.Counter.LayerNorm(x, name, eps)) // another tensor
-	k.keep(y)
+	k.keep(y, &k.narrow)
 	return y
 }
 
 func (k *keeper) GELU(x []int) []int {
-	k.keep(x)
+	k.keep(x, &k.narrow)
 	return slices.Clone(x)
 }
 
 func (k *keeper) Linear(x []int, weight, bias string) []int {
-	k.keep(x)
+	k.keep(x, &k.narrow)
 	return k.Counter.Linear(x, weight, bias)
 }
 
 func (k *keeper) MatMul(a, b []int) []int {
-	k.values += int64(product(a)) + int64(product(b)) // queries, keys and values may share their shape's address
+	k.narrow += int64(product(a)) + int64(product(b)) // queries, keys and values may share their shape's address
 	return k.Counter.MatMul(a, b)
 }
 
@@ -57,18 +58,22 @@ type Step struct {
 // MemoryBytes is all that a step holds at once.
 func (s Step) MemoryBytes() int64 { return s.StateBytes + s.UpdateBytes + s.ActivationBytes }
 
-// PredictStep says what a pretraining step takes, from the network's shapes alone. All is float32: under bfloat16 only the
-// operands of products are rounded.
-func PredictStep(s Spec, numVisible, views int) (step Step, err error) {
+// PredictStep says what a pretraining step takes, from the network's shapes alone. Under bfloat16 what products read and give is
+// kept as that; the rest is float32.
+func PredictStep(s Spec, numVisible, views int, bfloat16 bool) (step Step, err error) {
 	cost, err := CostOf(s, numVisible) // which also checks the Spec
 	if err != nil {
 		return Step{}, err
 	}
-	k := &keeper{NewCounter(s), 0, map[*int]bool{}}
+	k := &keeper{Counter: NewCounter(s), seen: map[*int]bool{}}
 	view := []int{1}
 	tokens := Encode(k, s, Patchify(k, s, []int{1, s.ImageSize, s.ImageSize}), view, &Visible[[]int]{Keep: []int{1, numVisible}, Count: numVisible})
 	Decode(k, s, tokens, []int{1, s.NumPatches()}, view, numVisible)
-	step = Step{Views: views, FLOPs: 3 * int64(views) * (cost.Encode + cost.Decode), ActivationBytes: 4 * int64(views) * k.values}
+	narrow := int64(4)
+	if bfloat16 {
+		narrow = 2
+	}
+	step = Step{Views: views, FLOPs: 3 * int64(views) * (cost.Encode + cost.Decode), ActivationBytes: int64(views) * (4*k.wide + narrow*k.narrow)}
 	for _, p := range s.Params(PartEncoder, PartDecoder) {
 		step.Parameters += int64(p.Size())
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"os"
 	"reflect"
 	"slices"
 	"strings"
@@ -121,7 +120,7 @@ type ProbeConfig struct {
 // finetune is a probe with Augment as the training of a classifier: of its head only.
 func (p ProbeConfig) finetune() FinetuneConfig {
 	return FinetuneConfig{
-		Epochs: p.Epochs, BatchViews: p.BatchViews, LayerDecay: 1, Pool: string(model.PoolCLS),
+		Epochs: p.Epochs, BatchViews: p.BatchViews, LayerDecay: 1,
 		Optim: OptimConfig{AdamW: p.adamW(), BaseLR: p.BaseLR, WarmupEpochs: p.WarmupEpochs},
 	}
 }
@@ -330,9 +329,9 @@ func (c Config) Visible(n int) int {
 func LoadConfig(recipe string, settings []string) (Config, error) {
 	c, ok := named(recipe)
 	if !ok {
-		doc, err := os.ReadFile(recipe)
+		doc, err := RecipeText(recipe)
 		if err != nil {
-			return c, hint.Wrap(fmt.Errorf("read recipe: %w", err), `a recipe is "paper", "code" or a TOML file; "mvmae-train config" prints one`)
+			return c, err
 		}
 		var from struct{ Recipe string }
 		if c = Default(); toml.Unmarshal(doc, &from) == nil {

@@ -111,7 +111,7 @@ func newFinetuning(dev *Device, run *Run, pack *data.Pack) (*loop, *finetuning, 
 	if err != nil {
 		return nil, nil, err
 	}
-	if spec.Pool != model.PoolMeanFirst { // weights from elsewhere that were trained so
+	if frozen == nil && spec.Pool != model.PoolMeanFirst { // weights from elsewhere that were trained so
 		spec.Pool = model.Pool(f.Pool)
 	}
 	t := &finetuning{cfg: cfg, spec: spec, pack: pack}

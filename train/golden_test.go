@@ -121,19 +121,6 @@ func TestGoldenCodeMVMAE(t *testing.T) {
 	})
 }
 
-// The image part of the cases with text: their total and its gradients hold the text part too.
-func TestGoldenCodeV2TImagePart(t *testing.T) {
-	goldentest.Run(t, "code_v2t_", func(t *testing.T, c goldentest.Case) {
-		for name := range c.Tensors {
-			if strings.HasPrefix(name, "grad.") || name == "out.total_loss" {
-				delete(c.Tensors, name)
-			}
-		}
-		t.Run("packed", func(t *testing.T) { checkPretrain(t, c, "code", 0, false) })
-		t.Run("slots", func(t *testing.T) { checkPretrain(t, c, "code", 0, true) })
-	})
-}
-
 // checkPretrain compares losses, features, images and gradients with all that the case says of them.
 func checkPretrain(t *testing.T, c goldentest.Case, recipe string, spare int, padded bool) {
 	cfg := Config{Recipe: recipe, Mask: MaskConfig{Ratio: c.Config.MaskRatio}}

@@ -50,7 +50,7 @@ func (o graphOps) Linear(x node, weight, bias string) node {
 func (o graphOps) linear(x, w, b node) node {
 	dims := x.Shape().Dimensions
 	rows := graph.Reshape(x, -1, dims[len(dims)-1])
-	y := o.product(rows, w, func(x, w node) node { return graph.DotGeneral(x, []int{1}, nil, w, []int{1}, nil) })
+	y := o.product(rows, w, 0, 1)
 	if b != nil {
 		y = graph.Add(y, graph.ExpandLeftToRank(b, 2))
 	}
@@ -88,7 +88,7 @@ func (o graphOps) LayerNorm(x node, name string, eps float64) node {
 
 func (o graphOps) GELU(x node) node                   { return activation.Gelu(x) }
 func (o graphOps) Softmax(x node) node                { return graph.Softmax(x, -1) }
-func (o graphOps) MatMul(a, b node) node              { return o.product(a, b, graph.MatMul) }
+func (o graphOps) MatMul(a, b node) node              { return o.product(a, b, a.Rank()-2, a.Rank()-2) }
 func (o graphOps) MeanTokens(x node) node             { return graph.ReduceMean(x, 1) }
 func (o graphOps) Transpose(x node, perm ...int) node { return graph.TransposeAllAxes(x, perm...) }
 func (o graphOps) Concat(a, b node) node              { return graph.Concatenate([]node{a, b}, 1) }
@@ -96,13 +96,21 @@ func (o graphOps) Slice(x node, from, to int) node {
 	return graph.Slice(x, graph.AxisRange(), graph.AxisRange(from, to))
 }
 
-// product multiplies in the type of the run's compute; GoMLX adds up products of bfloat16 in float32.
-func (o graphOps) product(a, b node, multiply func(a, b node) node) node {
+// product multiplies a and b over a's last axis and b's axis over, for each index of the first batch axes, in the type of the run's compute.
+// XLA adds up products of bfloat16 in float32. That must not be asked for by name: GoMLX (v0.28.1) would then compute the
+// gradients of the product, two thirds of all work, in float32.
+func (o graphOps) product(a, b node, batch, over int) node {
+	aligned := make([]int, batch)
+	for i := range aligned {
+		aligned[i] = i
+	}
+	last := []int{a.Rank() - 1}
 	if !o.half {
-		return multiply(a, b)
+		return graph.DotGeneral(a, last, aligned, b, []int{over}, aligned)
 	}
 	to := func(t dtypes.DType, x node) node { return graph.ConvertDType(x, t) }
-	return to(dtypes.Float32, multiply(to(dtypes.BFloat16, a), to(dtypes.BFloat16, b)))
+	y := graph.Dot(to(dtypes.BFloat16, a), to(dtypes.BFloat16, b)).WithAccumulatorDType(dtypes.InvalidDType).General(last, aligned, []int{over}, aligned)
+	return to(dtypes.Float32, y)
 }
 
 func (o graphOps) Add(a, b node) node {

@@ -5,7 +5,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
+	gomodel "github.com/gomlx/gomlx/ml/model"
 
 	"github.com/mvmae/mvmae/model"
 )
@@ -152,4 +155,43 @@ func stacked[T uint8 | int32 | float32](t *testing.T, x, y *tensors.Tensor, dims
 		t.Fatal(err)
 	}
 	return tensors.FromFlatDataAndDimensions(append(a, b...), dims...)
+}
+
+// Under bfloat16 the gradients of every product of the network are products of bfloat16 too.
+func TestLoop_HalfStepsHaveHalfGradients(t *testing.T) {
+	pack := makePack(t, 40)
+	cfg := testConfig()
+	cfg.Compute = "bfloat16"
+	l, err := newPretraining(device(t), newRun(t, "pretrain", "", pack, cfg), pack)
+	if err != nil {
+		t.Fatal(err)
+	}
+	count := func(g *graph.Graph) (half int) {
+		for _, n := range g.Nodes() {
+			if n.Type() == graph.NodeTypeDotGeneral && n.Inputs()[0].DType() == dtypes.BFloat16 {
+				half++
+			}
+		}
+		return half
+	}
+	var forward, all int
+	exec, err := gomodel.NewExec(device(t).Backend, l.store, func(_ *gomodel.Scope, in []node) []node {
+		g := in[0].Graph()
+		o := graphOps{store: l.store, g: g, half: true}
+		loss := l.task.loss(o, graphBatch{augment(in[1], in[2], l.spec.ImageSize), in[3], in[4], graph.Scalar(g, dtypes.Float32, 1)}, in[5:])
+		forward = count(g)
+		gradients(o, l.params, loss.total)
+		all = count(g)
+		return []node{loss.total}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := l.loader.batch(0, l.task)
+	if _, err := exec.Call(append([]any{tensors.FromScalar(float32(0))}, b.inputs...)...); err != nil {
+		t.Fatal(err)
+	}
+	if forward == 0 || all != 3*forward {
+		t.Errorf("%d products forward, %d with gradients, want three times as many", forward, all)
+	}
 }

@@ -22,9 +22,9 @@ func TestMeasure_StepsAreThoseOfPretrain(t *testing.T) {
 		want = append(want, m)
 	}
 	for _, beforehand := range []bool{false, true} {
-		steps, err := Measure(t.Context(), device(t), newRun(t, "pretrain", "", pack, cfg), pack, n, beforehand)
-		if err != nil || len(steps) != n {
-			t.Fatalf("%d steps, %v", len(steps), err)
+		steps, plan, err := Measure(t.Context(), device(t), newRun(t, "pretrain", "", pack, cfg), pack, n, beforehand)
+		if err != nil || len(steps) != n || plan.Total() == 0 {
+			t.Fatalf("%d steps, plan %+v, %v", len(steps), plan, err)
 		}
 		for i, s := range steps {
 			if s.Loss != want[i].Loss || s.GradNorm != want[i].GradNorm || s.Views < 1 || !(s.Seconds > 0) {
@@ -32,7 +32,7 @@ func TestMeasure_StepsAreThoseOfPretrain(t *testing.T) {
 			}
 		}
 	}
-	if _, err := Measure(t.Context(), device(t), newRun(t, "pretrain", "", pack, cfg), pack, 1e6, true); err == nil {
+	if _, _, err := Measure(t.Context(), device(t), newRun(t, "pretrain", "", pack, cfg), pack, 1e6, true); err == nil {
 		t.Error("more steps than the run has: no error")
 	}
 }

@@ -131,6 +131,9 @@ func (l *loop) tooLarge(free int64, cause error) *MemoryError {
 	const perValue = 4 * 4 // float32: parameter, two moments, gradient
 	fixed := math.Min(float64(perValue*values)+float64(l.plan.Code), float64(l.plan.Total()))
 	perView := (float64(l.plan.Total()) - fixed) / float64(views)
+	if l.run.Config.Accumulate == 1 { // the smaller batches need sums of gradients
+		fixed += float64(4 * values)
+	}
 	fit := min(int((budget-fixed)/perView), views-1)
 	if l.run.Config.padded() {
 		fit -= fit % Slots

@@ -31,7 +31,7 @@ func TestGoldenCodeV2T(t *testing.T) {
 // slots are taken.
 func checkV2T(t *testing.T, c goldentest.Case, prefix string, clean bool, spare int) {
 	cfg := Code()
-	cfg.Clean, cfg.Mask.Ratio = clean, c.Config.MaskRatio
+	cfg.Clean, cfg.Mask.Ratio, cfg.Text.Weight = clean, c.Config.MaskRatio, c.Config.Gamma
 	params := c.Spec.Params(model.PartEncoder, model.PartDecoder, model.PartText)
 	store, err := newStore(params, c.Params())
 	if err != nil {
@@ -278,6 +278,52 @@ func TestWriter_LabelsAndInputs(t *testing.T) {
 	}
 	if with == 0 || with == len(b.places) {
 		t.Errorf("%d of %d places have a report: the case shows nothing", with, len(b.places))
+	}
+}
+
+// The published program as it ran: three slots a study, no end to predict, padding scored from the second slot on.
+func TestPretrainV2T_RecipeCodeAsRun(t *testing.T) {
+	pack := makePack(t, 20, writeReports)
+	cfg := Code()
+	own := v2tConfig()
+	cfg.Preset, cfg.Method, cfg.Clean, cfg.BatchViews, cfg.Epochs, cfg.Optim.WarmupEpochs = "nano", methodV2T, false, 12, 2, 0
+	cfg.Text, cfg.Probe.Replicates = own.Text, 10
+	cfg.Text.Positions, cfg.Text.End = false, false
+	run := newRun(t, "pretrain", "", pack, cfg)
+	w, err := newWriter(run, pack)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := newLoader(cfg, cfg.BatchViews, pack, pack.StudiesOf(data.Train))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := l.deal(newRand(1, streamDraws, 0))
+	in := w.inputs(newRand(1, streamDraws, 0), b)
+	target, err := tensors.CopyFlatData[int32](in[1].(*tensors.Tensor))
+	if err != nil {
+		t.Fatal(err)
+	}
+	steps := cfg.Text.MaxTokens - 1
+	for i := range b.places {
+		padded := !slices.ContainsFunc(target[i*steps:(i+1)*steps], func(x int32) bool { return x < 0 })
+		report := pack.Studies[b.studies[i/Slots]].Report != ""
+		if written := flat(t, in[2].(*tensors.Tensor))[i] == 1; padded != (i%Slots > 0) || written != report {
+			t.Errorf("slot %d of a study with a report (%v): scored on padding %v, marked %v", i%Slots, report, padded, written)
+		}
+	}
+
+	finalWeights(t, run, pack)
+	var left Description
+	doc, err := os.ReadFile(run.path(TextFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(doc, &left); err != nil {
+		t.Fatal(err)
+	}
+	if e := left.Own.CrossEntropy.Value; !(e > 0) || len(left.Samples) == 0 {
+		t.Errorf("the run's description: %+v", left)
 	}
 }
 

@@ -16,13 +16,11 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/mvmae/mvmae/dicom"
 	"github.com/mvmae/mvmae/dicom/codec/external"
 	"github.com/mvmae/mvmae/internal/codecprog"
 	"github.com/mvmae/mvmae/internal/hint"
@@ -134,70 +132,4 @@ func difference(d int32) string {
 		return "equal"
 	}
 	return fmt.Sprintf("within %d", d)
-}
-
-// printSpeed prints the least time per syntax and reader.
-func printSpeed(ctx context.Context, p peers.Python, pool *external.Pool, dir string, rows, columns, repeats int) error {
-	bases := peers.Bases(rows, columns)[:3] // 8, 12 and 16 bits
-	if err := peers.WriteBases(dir, bases); err != nil {
-		return err
-	}
-	only := []string{"5.pylibjpeg", "50.dcmcjpeg", "51.dcmcjpeg", "57.dcmcjpeg-1", "70.dcmcjpeg", "80.dcmcjpls", "81.dcmcjpls", "90.gdcm", "91.pylibjpeg",
-		"201.openjph", "203.openjph"}
-	encoded := filepath.Join(dir, "encoded")
-	if err := os.Mkdir(encoded, 0o777); err != nil {
-		return err
-	}
-	files, err := p.Encode(ctx, dir, encoded, only...)
-	if err != nil {
-		return err
-	}
-	// One image per syntax: of 12 bits, else of 16, else of 8.
-	order := map[string]int{"mono2-12": 0, "mono2-16": 1, "mono2-8": 2}
-	slices.SortFunc(files, func(a, b peers.File) int {
-		return cmp.Or(cmp.Compare(a.Syntax, b.Syntax), cmp.Compare(order[a.Base], order[b.Base]))
-	})
-	files = slices.CompactFunc(files, func(a, b peers.File) bool { return a.Syntax == b.Syntax })
-	var paths []string
-	for _, f := range files {
-		paths = append(paths, filepath.Join(encoded, f.File))
-	}
-	best := map[string]map[string]float64{}
-	for range repeats {
-		timings, err := p.Time(ctx, 1, paths...)
-		if err != nil {
-			return err
-		}
-		for _, path := range paths {
-			start := time.Now()
-			if _, _, err := peers.Decode(path, pool.Decoders(ctx)); err != nil {
-				return fmt.Errorf("%s: %w", filepath.Base(path), err)
-			}
-			timings = append(timings, peers.Timing{File: path, Peer: "ours", Seconds: time.Since(start).Seconds()})
-		}
-		for _, t := range timings {
-			if best[t.File] == nil {
-				best[t.File] = map[string]float64{}
-			}
-			if old, ok := best[t.File][t.Peer]; !ok || t.Seconds < old {
-				best[t.File][t.Peer] = t.Seconds
-			}
-		}
-	}
-	fmt.Printf("%d x %d pixels, milliseconds (and times ours), least of %d rounds.\n\n", rows, columns, repeats)
-	fmt.Println("| transfer syntax | image | ours | " + strings.Join(peers.Names, " | ") + " |")
-	fmt.Println("|---|---|---" + strings.Repeat("|---", len(peers.Names)) + "|")
-	for i, f := range files {
-		ours := best[paths[i]]["ours"]
-		cells := []string{dicom.SyntaxName(f.Syntax) + " " + f.Arc(), f.Base, fmt.Sprintf("%.0f", 1000*ours)}
-		for _, peer := range peers.Names {
-			if s, ok := best[paths[i]][peer]; ok {
-				cells = append(cells, fmt.Sprintf("%.0f (%.2g)", 1000*s, s/ours))
-			} else {
-				cells = append(cells, "-")
-			}
-		}
-		fmt.Println("| " + strings.Join(cells, " | ") + " |")
-	}
-	return nil
 }

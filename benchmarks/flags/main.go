@@ -92,7 +92,8 @@ func readNIH(root string) ([]picture, error) {
 // even is of a number in decimal.
 func even(number string) bool { return strings.ContainsAny(number[len(number)-1:], "02468") }
 
-// makePhantoms renders studies, whose stored pictures are taken: the flags are of those.
+// makePhantoms renders studies, whose stored pictures are taken: the flags are of those. Letters and black edges are what some flags
+// are of, so the pictures have none, and an oblique one is of no view that they know.
 func makePhantoms(studies int) ([]picture, error) {
 	dir, err := os.MkdirTemp("", "flags-")
 	if err != nil {
@@ -100,7 +101,9 @@ func makePhantoms(studies int) ([]picture, error) {
 	}
 	defer os.RemoveAll(dir)
 	out := filepath.Join(dir, "phantom")
-	cfg := synth.Config{Studies: studies, Seed: 7, Size: cxr.StoredSize, Out: out}
+	at := synth.Plain
+	at.Markers, at.Collimated = synth.Markers{}, 0
+	cfg := synth.Config{At: &at, Studies: studies, Seed: 7, Size: cxr.StoredSize, Out: out}
 	if _, err := synth.Generate(context.Background(), cfg, func(int, int) {}); err != nil {
 		return nil, err
 	}
@@ -117,6 +120,9 @@ func makePhantoms(studies int) ([]picture, error) {
 		img, err := cxr.FromDICOM(data, cxr.Mimic, dicom.DefaultLimits())
 		if err != nil {
 			return nil, err
+		}
+		if img.View == cxr.Unknown {
+			continue
 		}
 		pictures = append(pictures, picture{rows: cxr.StoredSize, columns: cxr.StoredSize, pixels: img.Stored, view: img.View, even: even(img.PatientID)})
 	}

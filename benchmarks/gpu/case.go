@@ -5,16 +5,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
-	"sync"
-
-	"k8s.io/klog/v2"
 
 	"github.com/mvmae/mvmae/benchmarks/made"
 	"github.com/mvmae/mvmae/model"
@@ -54,43 +48,6 @@ func with[P any](ctx context.Context, doc string, f func(context.Context, P) (an
 	}
 	return f(ctx, p)
 }
-
-// watchCompiler has the XLA binding say how much memory each program takes, as the compiler knows it. The function that it returns gives the
-// last such line.
-func watchCompiler() (last func() string) {
-	var mu sync.Mutex
-	var log bytes.Buffer
-	flags := flag.NewFlagSet("klog", flag.PanicOnError)
-	klog.InitFlags(flags)
-	for name, value := range map[string]string{"v": "1", "logtostderr": "false", "stderrthreshold": "FATAL"} {
-		if err := flags.Set(name, value); err != nil {
-			panic(err) // klog has had these flags from its beginning
-		}
-	}
-	klog.SetOutput(writer(func(p []byte) (int, error) {
-		mu.Lock()
-		defer mu.Unlock()
-		return log.Write(p)
-	}))
-	return func() string {
-		klog.Flush()
-		mu.Lock()
-		defer mu.Unlock()
-		found := ""
-		for line := range strings.Lines(log.String()) {
-			if _, text, ok := strings.Cut(line, "Memory usage: On Device: ["); ok {
-				found, _, _ = strings.Cut(text, "]")
-			}
-		}
-		return found
-	}
-}
-
-type writer func(p []byte) (int, error)
-
-func (w writer) Write(p []byte) (int, error) { return w(p) }
-
-var _ io.Writer = writer(nil)
 
 // peerParams are PyTorch's side of a training case.
 type peerParams struct {
@@ -136,7 +93,7 @@ func measurePeer(ctx context.Context, p peerParams) (any, error) {
 	if err := json.Unmarshal(lastObject(out), &values); err != nil {
 		return nil, fmt.Errorf("PyTorch's answer: %w", err)
 	}
-	step, err := model.PredictStep(spec, int(values["visible"].(float64)), p.Batch)
+	step, err := model.PredictStep(spec, int(values["visible"].(float64)), p.Batch, p.Half)
 	if err != nil {
 		return nil, err
 	}

@@ -37,6 +37,9 @@ type sizes struct {
 	clients, studies, side int
 }
 
+// trainLimit is for a step's compilation, which tries many ways to do each product the first time, and a minute of steps.
+const trainLimit = 5 * time.Minute
+
 // policy is how the server batches.
 type policy struct {
 	batch int
@@ -68,7 +71,7 @@ func plan(device string, s sizes, presets []string) []section {
 		for _, compute := range []string{"float32", "bfloat16"} {
 			parity.cases = append(parity.cases, trainCase(trainParams{
 				Preset: preset, Compute: compute, Device: device, Batch: parityBatch[preset], Steps: paritySteps, Parity: true, Devices: 1,
-			}, 4*time.Minute))
+			}, trainLimit))
 		}
 	}
 	logits := section{name: "logits", about: "ONNX Runtime's logits, against the CPU's; the model alone, by batch"}
@@ -100,7 +103,7 @@ func speedCases(device, preset string, s sizes) (cases []planned) {
 			}
 			cases = append(cases, trainCase(trainParams{
 				Preset: preset, Compute: compute, Device: device, Batch: s.batch[preset], Warm: s.warm, Steps: s.steps, Beforehand: beforehand, Devices: 1,
-			}, 3*time.Minute))
+			}, trainLimit))
 		}
 		for _, compile := range []bool{false, true} {
 			cases = append(cases, peerCase(peerParams{
@@ -114,11 +117,11 @@ func speedCases(device, preset string, s sizes) (cases []planned) {
 // deviceCases compare one process on one device, one on two, and two processes on one each with half of the batch.
 func deviceCases(device, preset string, s sizes) []planned {
 	params := trainParams{Preset: preset, Compute: "bfloat16", Device: device, Batch: s.batch[preset], Warm: s.warm, Steps: s.steps, Beforehand: true, Devices: 1}
-	one := trainCase(params, 3*time.Minute)
+	one := trainCase(params, trainLimit)
 	params.Devices = 2
-	two := trainCase(params, 4*time.Minute)
+	two := trainCase(params, trainLimit)
 	params.Devices, params.Batch = 1, params.Batch/2
-	first, second := trainCase(params, 4*time.Minute), trainCase(params, 4*time.Minute)
+	first, second := trainCase(params, trainLimit), trainCase(params, trainLimit)
 	first.env, second.env = []string{"CUDA_VISIBLE_DEVICES=0"}, []string{"CUDA_VISIBLE_DEVICES=1"}
 	one.name, two.name, first.name, second.name = "one process, one device", "one process, two devices", "two processes, half the batch each: first", "second"
 	first.with = &second

@@ -65,7 +65,7 @@ func run(ctx context.Context, args []string) error {
 	sections := flags.String("sections", "", "only these, as in parity,train (default: all)")
 	presets := flags.String("presets", "", "of the section train (default: base,tiny,small)")
 	out := flags.String("out", "gpu.json", "the result; sections that it holds already and that are not run again are kept")
-	budget := flags.Duration("budget", time.Hour, "no case begins after this time")
+	budget := flags.Duration("budget", time.Hour, "what is not done by then is cut short, or not begun")
 	python := flags.String("python", "python3", "a Python with PyTorch")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -95,6 +95,13 @@ func run(ctx context.Context, args []string) error {
 		}
 	}
 	r.env = append(os.Environ(), libs.RuntimeEnv+"="+strings.Join(r.runtimeFolders(ctx), string(os.PathListSeparator)), "OMP_WAIT_POLICY=passive")
+	if *device == "cuda" { // what XLA finds out about the fastest way to do a product holds for the cases after it
+		cache := filepath.Join(r.folder, "work", "autotune")
+		if err := os.MkdirAll(cache, 0o755); err != nil {
+			return err
+		}
+		r.env = append(r.env, "XLA_FLAGS="+strings.TrimSpace(os.Getenv("XLA_FLAGS")+" --xla_gpu_per_fusion_autotune_cache_dir="+cache))
+	}
 	res := &result{SchemaVersion: 1, Began: time.Now().UTC(), Program: version.String(), Device: *device, GPUs: listGPUs(ctx)}
 	if old, err := os.ReadFile(*out); err == nil {
 		if err := json.Unmarshal(old, res); err != nil {
@@ -177,7 +184,8 @@ func (r *runner) run(ctx context.Context, c planned) caseResult {
 
 // process runs a case's process.
 func (r *runner) process(ctx context.Context, c planned) (done caseResult) {
-	ctx, cancel := context.WithTimeoutCause(ctx, c.limit, fmt.Errorf("it took longer than %s", c.limit))
+	limit := min(c.limit, time.Until(r.deadline).Round(time.Second))
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("it took longer than %s", limit))
 	defer cancel()
 	args := slices.Clone(c.command)
 	for i, a := range args {

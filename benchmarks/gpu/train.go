@@ -52,7 +52,7 @@ type trainValues struct {
 	FLOPs          int64      `json:"flops_per_step"`
 	TFLOPsPerSec   float64    `json:"tflops_per_sec,omitempty"`
 	MFU            float64    `json:"mfu,omitempty"` // of the datasheet's rate
-	CompiledMemory string     `json:"compiled_memory"`
+	Planned        int64      `json:"planned_bytes"` // memory of the step, by XLA
 	PredictedBytes int64      `json:"predicted_bytes"`
 	Predicted      [2]float64 `json:"predicted_images_per_sec,omitzero"`
 	// Of a parity case:
@@ -74,7 +74,6 @@ func work() (string, error) {
 
 // measureTrain runs steps of a pretraining run.
 func measureTrain(ctx context.Context, p trainParams) (any, error) {
-	memory := watchCompiler()
 	dev, err := train.OpenDevices(p.Device, p.Devices)
 	if err != nil {
 		return nil, err
@@ -83,11 +82,11 @@ func measureTrain(ctx context.Context, p trainParams) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	steps, err := trainSteps(ctx, dev, dir, p)
+	steps, plan, err := trainSteps(ctx, dev, dir, p)
 	if err != nil {
 		return nil, err
 	}
-	v := trainValues{trainParams: p, Plugin: dev.PluginDigest, FirstStep: steps[0].Seconds, CompiledMemory: memory(), OfTheDevice: dev.String()}
+	v := trainValues{trainParams: p, Plugin: dev.PluginDigest, FirstStep: steps[0].Seconds, Planned: plan.Total(), OfTheDevice: dev.String()}
 	for _, s := range steps {
 		v.Losses = append(v.Losses, s.Loss)
 	}
@@ -95,7 +94,7 @@ func measureTrain(ctx context.Context, p trainParams) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	step, err := model.PredictStep(spec, train.Default().Visible(spec.NumPatches()), p.Batch)
+	step, err := model.PredictStep(spec, train.Default().Visible(spec.NumPatches()), p.Batch, p.Compute == "bfloat16")
 	if err != nil {
 		return nil, err
 	}
@@ -108,26 +107,26 @@ func measureTrain(ctx context.Context, p trainParams) (any, error) {
 }
 
 // trainSteps makes the steps of a case.
-func trainSteps(ctx context.Context, dev *train.Device, dir string, p trainParams) ([]train.Measured, error) {
+func trainSteps(ctx context.Context, dev *train.Device, dir string, p trainParams) ([]train.Measured, train.Plan, error) {
 	folder, err := made.Pack(ctx, dir)
 	if err != nil {
-		return nil, err
+		return nil, train.Plan{}, err
 	}
 	pack, err := data.Open(folder)
 	if err != nil {
-		return nil, err
+		return nil, train.Plan{}, err
 	}
 	defer pack.Close()
 	cfg := train.Default()
 	cfg.Preset, cfg.Compute, cfg.BatchViews, cfg.Epochs, cfg.Optim.WarmupEpochs = p.Preset, p.Compute, p.Batch, 1e5, 0
 	runDir, err := os.MkdirTemp(dir, "run")
 	if err != nil {
-		return nil, err
+		return nil, train.Plan{}, err
 	}
 	defer os.RemoveAll(runDir)
 	run, err := train.CreateRun(runDir, train.RunInfo{Kind: "pretrain", Data: folder, DataDigest: pack.Digest(), Preprocessing: pack.Recipe.String()}, cfg)
 	if err != nil {
-		return nil, err
+		return nil, train.Plan{}, err
 	}
 	return train.Measure(ctx, dev, run, pack, p.Warm+p.Steps, p.Beforehand)
 }
@@ -191,7 +190,7 @@ func makeReference(ctx context.Context, dir string, presets []string) (map[strin
 	for _, preset := range presets {
 		for compute := range parityTolerance {
 			fmt.Fprintf(os.Stderr, "%d steps of %s in %s on the CPU\n", paritySteps, preset, compute)
-			steps, err := trainSteps(ctx, dev, dir, trainParams{Preset: preset, Compute: compute, Batch: parityBatch[preset], Steps: paritySteps})
+			steps, _, err := trainSteps(ctx, dev, dir, trainParams{Preset: preset, Compute: compute, Batch: parityBatch[preset], Steps: paritySteps})
 			if err != nil {
 				return nil, err
 			}

@@ -12,6 +12,7 @@ import (
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/layers"
 	"github.com/gomlx/gomlx/ml/layers/activation"
+	"github.com/gomlx/gomlx/ml/layers/norm"
 	gomodel "github.com/gomlx/gomlx/ml/model"
 	"github.com/gomlx/gomlx/ml/train/optimizer"
 
@@ -24,7 +25,7 @@ import (
 
 const (
 	views = 3 // groups: frontal, lateral, unknown
-	batch = 64
+	batch = 32
 )
 
 // observer is a model of pixels, trained from nothing by AdamW: a cosine over the epochs, binary cross-entropy, every study of weight
@@ -47,7 +48,7 @@ func linear(scope *gomodel.Scope, pictures, groups *Node) *Node {
 	return layers.Dense(scope, x, false, model.NumLabels)
 }
 
-// network is four convolutions of 3 x 3 to 16, 32, 64 and 96 channels, each of which halves the picture, and a linear layer over the 4 x 4
+// network is four convolutions of 3 x 3 to 16, 32, 64 and 96 channels, each of which halves the picture, with LayerNorm over channels, and a linear layer over the 4 x 4
 // places that are left and the view group.
 func network(scope *gomodel.Scope, pictures, groups *Node) *Node {
 	b := pictures.Shape().Dim(0)
@@ -55,7 +56,7 @@ func network(scope *gomodel.Scope, pictures, groups *Node) *Node {
 	x := Reshape(pictures, b, side, side, 1)
 	for i, channels := range []int{16, 32, 64, 96} {
 		x = layers.Convolution(scope.In("layer%d", i), x).Channels(channels).KernelSize(3).PadSame().Strides(2).Done()
-		x = activation.Relu(x)
+		x = activation.Relu(norm.LayerNorm(scope.In("norm%d", i), x, -1).Done())
 	}
 	x = Concatenate([]*Node{groups, Reshape(x, b, -1)}, 1)
 	return layers.DenseWithBias(scope.In("head"), x, model.NumLabels)

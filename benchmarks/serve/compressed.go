@@ -54,13 +54,28 @@ func runCompressed(ctx context.Context, preset string, rounds int) error {
 	if err != nil {
 		return err
 	}
-	report.Printf("%s, random weights; studies of two %dx%d 16-bit views with the noise of a real detector, one client, over loopback; %d rounds of %d studies.\n"+
-		"CPU is the server's and its decoders'.\n\n| recipe | transfer syntax | MB a study | studies/s | p50 ms | p95 ms | CPU ms a study | CPU less native |\n|---|---|---|---|---|---|---|---|\n",
-		preset, compressedRows, compressedColumns, rounds, compressedStudies)
-	for _, recipe := range []cxr.Recipe{cxr.Mimic, cxr.Display} {
-		if err := measureCompressed(ctx, report, program, preset, recipe, rounds, encodings); err != nil {
+	recipes := []cxr.Recipe{cxr.Mimic, cxr.Display}
+	samples := map[cxr.Recipe]paired.Samples{}
+	for _, recipe := range recipes {
+		if samples[recipe], err = measureCompressed(ctx, program, preset, recipe, rounds, encodings); err != nil {
 			return err
 		}
+		report.Parts[recipe.String()] = samples[recipe]
+	}
+	report.Printf("%s, random weights; studies of two %dx%d 16-bit views with the noise of a real detector, one client, over loopback; %d rounds of %d studies.\n"+
+		"CPU is the server's and its decoders', of a study.\n\n| transfer syntax | MB a study |", preset, compressedRows, compressedColumns, rounds, compressedStudies)
+	for _, recipe := range recipes {
+		report.Printf(" `%s`: p50 ms | p95 ms | CPU ms |", recipe)
+	}
+	report.Printf("\n|---|---%s|\n", strings.Repeat("|---|---|---", len(recipes)))
+	for _, e := range encodings {
+		report.Printf("| %s | %.1f |", e.name, float64(len(e.study))/1e6)
+		for _, recipe := range recipes {
+			ms := times(samples[recipe][e.name])
+			used := samples[recipe].Of(e.name, func(s paired.Sample) float64 { return 1000 / s.PerCPU() })
+			report.Printf(" %.0f | %.0f | %.0f |", paired.Quantile(ms, 0.5), paired.Quantile(ms, 0.95), used.Median)
+		}
+		report.Printf("\n")
 	}
 	return report.Write()
 }
@@ -120,14 +135,14 @@ func encodeStudies(ctx context.Context, dir string, names ...string) ([]encoding
 	return encodings, nil
 }
 
-// measureCompressed adds the rows of a recipe.
-func measureCompressed(ctx context.Context, report *paired.Report, program, preset string, recipe cxr.Recipe, rounds int, encodings []encoding) error {
+// measureCompressed has a server of a recipe answer studies of every encoding in turn.
+func measureCompressed(ctx context.Context, program, preset string, recipe cxr.Recipe, rounds int, encodings []encoding) (paired.Samples, error) {
 	if err := writeModel(preset, recipe, export.FP32); err != nil {
-		return err
+		return nil, err
 	}
 	s, err := startOurs(ctx, program, modelOf(preset, recipe, export.FP32))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer s.stop()
 	var contenders []paired.Contender
@@ -136,18 +151,5 @@ func measureCompressed(ctx context.Context, report *paired.Report, program, pres
 			return s.round(ctx, 1, compressedStudies, e.study)
 		}})
 	}
-	samples, err := paired.Run(ctx, os.Stderr, rounds, contenders...)
-	if err != nil {
-		return err
-	}
-	report.Parts[recipe.String()] = samples
-	cpu := func(s paired.Sample) float64 { return 1000 / s.PerCPU() }
-	native := samples.Of("native", cpu).Median
-	for _, e := range encodings {
-		ms := times(samples[e.name])
-		used := samples.Of(e.name, cpu).Median
-		report.Printf("| %s | %s | %.1f | %v | %.0f | %.0f | %.0f | %.0f |\n", recipe, e.name, float64(len(e.study))/1e6,
-			samples.Of(e.name, paired.Sample.Rate), paired.Quantile(ms, 0.5), paired.Quantile(ms, 0.95), used, used-native)
-	}
-	return nil
+	return paired.Run(ctx, os.Stderr, rounds, contenders...)
 }

@@ -11,7 +11,7 @@ void decode_jpeg2000(const request *r) {
 #else
 
 #include <openjpeg.h>
-#include <stdlib.h>
+#include <stdio.h>
 #include <string.h>
 
 // One decoder over a code stream in memory. It is never closed: the process ends with it.
@@ -58,13 +58,13 @@ static OPJ_BOOL seek_byte(OPJ_OFF_T at, void *user) {
 static void keep_message(const char *message, void *user) {
 	decoder *d = user;
 	if (d->message[0] == 0)
-		strncpy(d->message, message, strcspn(message, "\n") < sizeof d->message - 1 ? strcspn(message, "\n") : sizeof d->message - 1);
+		snprintf(d->message, sizeof d->message, "%.*s", (int)strcspn(message, "\n"), message);
 }
 
 static int start(decoder *d) {
 	// JP2, which PS3.5 A.4.4 forbids and some devices write.
 	static const char jp2[] = "\x00\x00\x00\x0cjP  \r\n\x87\n";
-	int boxed = d->r->size > sizeof jp2 && memcmp(d->r->data, jp2, sizeof jp2 - 1) == 0;
+	int boxed = d->r->size >= sizeof jp2 && memcmp(d->r->data, jp2, sizeof jp2 - 1) == 0;
 	d->codec = opj_create_decompress(boxed ? OPJ_CODEC_JP2 : OPJ_CODEC_J2K);
 	d->stream = opj_stream_create(1 << 16, OPJ_TRUE);
 	opj_dparameters_t p;

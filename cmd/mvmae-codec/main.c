@@ -4,12 +4,11 @@
 // It reads one request of package external from standard input, limits its own memory and time to what the request allows,
 // answers on standard output and ends. With the argument "versions" it says which libraries it was built with.
 //
-// It is C, and not Go with the libraries linked in, because there is one process for each image: a Go program starts in 3.4 ms of
-// processor time, this one in 1.4.
+// It is C, and not Go with the libraries linked in, because there is one process for each image: that took 3.4 ms of processor
+// time to start, this takes 0.8.
 #define _GNU_SOURCE // pthread_setattr_default_np
 #include "codec.h"
 #include <errno.h>
-#include <malloc.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -19,6 +18,9 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 // The sizes of the headers, in bytes, and what keeps them apart from anything else.
 enum { REQUEST = 36, ANSWER = 52, CODE = 32, TEXT = 400 };

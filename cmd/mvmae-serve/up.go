@@ -82,7 +82,7 @@ func (c *UpCmd) Run(ctx context.Context, out *cli.Output) error {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
-	codecs := external.NewPool(external.Options{})
+	codecs := external.NewPool(external.Options{MaxSamples: c.limits().MaxPixels})
 	defer codecs.Close()
 	engine := c.engine(codecs)
 	engine.Observe = telemetry.Observe

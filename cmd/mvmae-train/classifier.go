@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 
@@ -250,7 +251,7 @@ func showProbe(out *cli.Output, fit func(report func(train.ProbeStatus)) (eval.R
 		}
 		progress.Add(int64(s.Done - done))
 		done = s.Done
-		if s.Stage == "train" {
+		if s.Stage == "train" && !math.IsInf(s.MacroAUROC, -1) {
 			progress.Note(fmt.Sprintf("best validation macro AUROC %.4f", s.MacroAUROC))
 		}
 	})

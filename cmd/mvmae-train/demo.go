@@ -9,13 +9,10 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
-	"syscall"
-	"time"
 
 	"github.com/mvmae/mvmae/cmd/internal/cli"
 	"github.com/mvmae/mvmae/internal/hint"
@@ -43,7 +40,7 @@ func (c *DemoCmd) Run(ctx context.Context, out *cli.Output) error {
 	if err := c.clear(); err != nil {
 		return err
 	}
-	d := demo{out: out, dir: c.Out}
+	d := demo{tools{"demo", out, c.Out}}
 	seed := fmt.Sprint(c.Seed)
 	// A base rate far above the paper's, for a run a thousandth as long, and an alignment loss that lets embeddings vary: at its
 	// full weight so short a run makes them nearly equal, and a probe that divides by their deviations shows the rounding.
@@ -101,68 +98,8 @@ func (c *DemoCmd) clear() error {
 	return os.WriteFile(filepath.Join(c.Out, demoMarker), []byte("made by mvmae-train demo, which may delete this folder\n"), 0o644)
 }
 
-// demo runs the programs that lie beside this one.
-type demo struct {
-	out *cli.Output
-	dir string
-}
-
-func (d demo) path(name string) string { return filepath.Join(d.dir, name) }
-
-// command prepares a program, and shows it as a person would type it.
-func (d demo) command(ctx context.Context, program string, args ...string) (*exec.Cmd, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
-	file := filepath.Join(filepath.Dir(self), program)
-	if _, err := os.Stat(file); err != nil {
-		return nil, hint.Wrap(fmt.Errorf("demo: %w", err), `the demo runs all three programs: build them with "make build"`)
-	}
-	fmt.Fprintf(d.out.Stderr, "\n$ %s %s\n", program, strings.Join(args, " "))
-	cmd := exec.CommandContext(ctx, file, args...)
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-	cmd.WaitDelay = 30 * time.Second
-	cmd.Stderr = d.out.Stderr
-	return cmd, nil
-}
-
-// run runs a program to its end. Its results go where logs go: the demo's own result comes last.
-func (d demo) run(ctx context.Context, program string, args ...string) error {
-	cmd, err := d.command(ctx, program, args...)
-	if err != nil {
-		return err
-	}
-	cmd.Stdout = d.out.Stderr
-	return d.ended(ctx, program, args, cmd.Run())
-}
-
-// result runs a program with --json and reads its document.
-func (d demo) result(ctx context.Context, v any, program string, args ...string) error {
-	cmd, err := d.command(ctx, program, append(args, "--json")...)
-	if err != nil {
-		return err
-	}
-	doc, err := cmd.Output()
-	if err := d.ended(ctx, program, args, err); err != nil {
-		return err
-	}
-	return json.Unmarshal(doc, v)
-}
-
-// ended gives a failed program's error its exit code.
-func (d demo) ended(ctx context.Context, program string, args []string, err error) error {
-	var exit *exec.ExitError
-	switch {
-	case err == nil:
-		return nil
-	case ctx.Err() != nil:
-		return fmt.Errorf("demo: %s %s: %w", program, args[0], ctx.Err())
-	case errors.As(err, &exit) && exit.ExitCode() > 0:
-		return cli.Exit(exit.ExitCode(), fmt.Errorf("demo: %s %s failed", program, args[0]))
-	}
-	return fmt.Errorf("demo: %s %s: %w", program, args[0], err)
-}
+// demo is the work in its folder.
+type demo struct{ tools }
 
 // evaluate scores the exported file with ONNX Runtime.
 func (d demo) evaluate(ctx context.Context) (rep eval.Report, err error) {

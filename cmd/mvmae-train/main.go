@@ -23,6 +23,7 @@ type commands struct {
 	Resume     ResumeCmd     `cmd:"" help:"Go on with a run that was stopped."`
 	Watch      WatchCmd      `cmd:"" help:"Show a run in the browser, also while it trains."`
 	Report     ReportCmd     `cmd:"" help:"Compare runs: every table and figure of the paper."`
+	Reproduce  ReproduceCmd  `cmd:"" help:"All of the experiments of the paper, on synthetic studies."`
 	Config     ConfigCmd     `cmd:"" help:"Print a recipe with every key."`
 }
 

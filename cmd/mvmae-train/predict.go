@@ -20,11 +20,11 @@ func predict(out *cli.Output, cfg train.Config) error {
 	if err != nil {
 		return err
 	}
-	step, err := model.PredictStep(spec, cfg.Visible(spec.NumPatches()), cfg.BatchViews)
+	half := cfg.Compute == "bfloat16"
+	step, err := model.PredictStep(spec, cfg.Visible(spec.NumPatches()), cfg.BatchViews, half)
 	if err != nil {
 		return err
 	}
-	half := cfg.Compute == "bfloat16"
 	out.Printf("preset %s, %s: %v\n\n%-6s %20s %15s  memory\n", cfg.Preset, cfg.Compute, step, "", "images/s", "MFU")
 	var all []prediction
 	for _, g := range model.GPUs {

@@ -5,7 +5,9 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"io"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -135,9 +137,55 @@ func TestDemo_EveryProgramAgrees(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	t.Run("RunsAreSeen", func(t *testing.T) { seen(t, dir) })
 	t.Run("PrecisionIsMeasuredOnThePack", func(t *testing.T) { exportHalf(t, dir) })
 	t.Run("ReadmeCommands", func(t *testing.T) { readmeCommands(t, filepath.Dir(dir)) })
 	t.Run("StopAndResume", func(t *testing.T) { stopAndResume(t, filepath.Join(dir, "pack")) })
+}
+
+// seen looks at a demo's runs: the pages they left, one of them live, and the tables and figures they make together.
+func seen(t *testing.T, dir string) {
+	for run, want := range map[string]string{"pretrain": "One validation study at step", "probe": "macro mean"} {
+		page, err := os.ReadFile(filepath.Join(dir, run, "report.html"))
+		if err != nil || !bytes.Contains(page, []byte(want)) || !bytes.Contains(page, []byte("100 %: complete")) {
+			t.Errorf("the page of %s lacks %q, or does not say that it is complete: %v", run, want, err)
+		}
+	}
+	out := t.TempDir()
+	must(t, "mvmae-train", "report", filepath.Join(dir, "probe"), filepath.Join(dir, "random"), filepath.Join(dir, "pretrain"), "--out", out)
+	for _, name := range []string{"report.md", "tables/table1-probe.csv", "tables/table4.csv", "figures/figure3-probe.svg", "figures/figure8.png"} {
+		if _, err := os.Stat(filepath.Join(out, name)); err != nil {
+			t.Error(err)
+		}
+	}
+
+	cmd := program(t, "mvmae-train", "watch", filepath.Join(dir, "pretrain"))
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	url, err := bufio.NewReader(stdout).ReadString('\n')
+	if err != nil {
+		t.Fatal(err, cmd.Stderr)
+	}
+	resp, err := http.Get(strings.TrimSpace(url))
+	if err != nil {
+		t.Fatal(err)
+	}
+	page, err := io.ReadAll(resp.Body)
+	resp.Body.Close()
+	if err != nil || !bytes.Contains(page, []byte("100 %: complete")) {
+		t.Errorf("the live page: %v\n%.300s", err, page)
+	}
+	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("watch, interrupted: %v\n%s", err, cmd.Stderr)
+	}
 }
 
 // exportHalf exports a demo's probe in half precision, with attention, against its own pack; and then without one.

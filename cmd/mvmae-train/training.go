@@ -11,8 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/pelletier/go-toml/v2"
-
 	"github.com/mvmae/mvmae/cmd/internal/cli"
 	"github.com/mvmae/mvmae/internal/hint"
 	"github.com/mvmae/mvmae/model"
@@ -23,7 +21,7 @@ import (
 
 // recipeFlags choose a config: a recipe, then settings over it.
 type recipeFlags struct {
-	Recipe string   `help:"Recipe: paper, code, or a TOML file." default:"paper"`
+	Recipe string   `help:"Recipe: paper, code, one of an experiment (see config --list), or a TOML file." default:"paper"`
 	Set    []string `help:"Setting over the recipe, as in optim.base_lr=1e-3. May be repeated." placeholder:"KEY=VALUE" sep:"none"`
 }
 
@@ -255,31 +253,4 @@ func (c *ResumeCmd) Run(ctx context.Context, out *cli.Output) error {
 		return err
 	}
 	return leave(out, run, rep)
-}
-
-// ConfigCmd prints a recipe.
-type ConfigCmd struct {
-	recipeFlags
-	Predict bool `help:"Print instead what a pretraining step takes: work, memory, and the time predicted on some GPUs."`
-}
-
-// Run prints the resolved recipe as TOML.
-func (c *ConfigCmd) Run(_ context.Context, out *cli.Output) error {
-	cfg, err := c.load()
-	if err != nil {
-		return err
-	}
-	if c.Predict {
-		return predict(out, cfg)
-	}
-	doc, err := toml.Marshal(cfg)
-	if err != nil {
-		return err
-	}
-	out.Printf("%s", doc)
-	var tree map[string]any
-	if err := toml.Unmarshal(doc, &tree); err != nil {
-		return err
-	}
-	return out.Result(tree)
 }

@@ -45,6 +45,7 @@ type Config struct {
 	Visible           int     // patches that the mask leaves
 	MaskRatio         float64 `json:"mask_ratio"`
 	Beta              float64 // weight of the alignment loss
+	Gamma             float64 // weight of the text loss, in cases with text
 	LR                float64
 	Beta1, Beta2, Eps float64
 	WeightDecay       float64 `json:"weight_decay"`
@@ -73,6 +74,7 @@ type network struct {
 	MaxTokens    int    `json:"max_len"`
 	TextDepth    int    `json:"text_depth"`
 	TextHeads    int    `json:"text_heads"`
+	TextRatio    int    `json:"text_mlp_ratio"`
 }
 
 // Run runs f on every .safetensors case whose name begins with prefix, as a subtest of its name.
@@ -98,6 +100,9 @@ func read(t testing.TB, path string) Case {
 	}
 	if n.QKNorm && n.QKNormEps != n.BlockEps {
 		t.Fatalf("%s: qk_norm_eps %g is not block_norm_eps %g: model.Spec has one for both", path, n.QKNormEps, n.BlockEps)
+	}
+	if n.Vocabulary > 0 && n.TextRatio != 1 {
+		t.Fatalf("%s: text_mlp_ratio %d: model.DecodeText has 1", path, n.TextRatio)
 	}
 	c.Spec = n.spec()
 	if err := c.Spec.Validate(); err != nil {

@@ -43,10 +43,10 @@ func (f File) Arc() string { return f.Syntax[strings.LastIndexByte(f.Syntax, '.'
 // Answer is what a peer made of a file. Error is why it could not decode it.
 type Answer struct{ File, Peer, Error string }
 
-// Timing is one decoding by a peer.
+// Timing is one decoding by a peer: by the clock, and processor time with that of the programs it started.
 type Timing struct {
-	File, Peer string
-	Seconds    float64
+	File, Peer   string
+	Seconds, CPU float64
 }
 
 // Names are the peers that decode.

@@ -5,7 +5,7 @@ people's decoders.
                                           every *.dcm of NATIVE_DIR in every syntax that takes it, or in these
     peers.py decode DIR                   every *.dcm of DIR by every peer: DIR/NAME.PEER.i32, gray values as int32
     peers.py samples OUT                  the same for pydicom's own test files with pixels: OUT/NUMBER.pydicom.i32
-    peers.py time REPEATS FILE...         seconds of each peer for each file, interleaved, as JSON lines
+    peers.py time REPEATS FILE...         seconds and processor seconds of each peer for each file, interleaved, as JSON lines
     peers.py versions
 
 encode prints one JSON line a file: file, base, syntax, encoder. decode prints one a peer: file, peer, error or "". samples prints
@@ -16,6 +16,7 @@ import io
 import json
 import pathlib
 import re
+import resource
 import subprocess
 import sys
 import time
@@ -195,17 +196,23 @@ def samples(out):
         print(json.dumps(line))
 
 
+def cpu_time():
+    child = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + child.ru_utime + child.ru_stime
+
+
 def times(repeats, paths):
     for i in range(int(repeats) + 1):
         for path in paths:
             for peer, how in PEERS.items():
-                start = time.perf_counter()
+                start, cpu = time.perf_counter(), cpu_time()
                 try:
                     how(path)
                 except Exception:
                     continue
                 if i > 0:  # the first round warms up
-                    print(json.dumps({"file": path, "peer": peer, "seconds": time.perf_counter() - start}), flush=True)
+                    print(json.dumps({"file": path, "peer": peer, "seconds": time.perf_counter() - start,
+                                      "cpu": cpu_time() - cpu}), flush=True)
 
 
 def versions():

@@ -95,37 +95,43 @@ const unlisted = Split(len(Splits))
 // indexTables indexes a dataset that has tables: rows first, then the files that they name.
 func indexTables(ctx context.Context, opt IndexOptions, l layout) (*Index, Remarks, error) {
 	opt.Dataset = cmp.Or(opt.Dataset, l.name)
-	remarks := Remarks{}
-	x := &Index{Dataset: opt.Dataset}
-	err := opt.check()
-	if err == nil {
-		x.Images, err = l.rows(ctx, opt, &remarks)
-	}
-	if err == nil {
-		x.Images = firstRows(x.Images, &remarks)
-		agree(x.Images, &remarks)
-		if opt.Shares != nil {
-			for i := range x.Images {
-				x.Images[i].Split = opt.Shares.splitOf(opt.Seed, opt.Dataset, x.Images[i].PatientID, opt.Fold)
-			}
-		}
-		if !opt.TablesOnly {
-			x.Images, err = findImages(ctx, opt, l, x.Images, &remarks)
-		}
-		x.Images = slices.DeleteFunc(x.Images, func(img Image) bool {
-			if img.Split == unlisted {
-				remarks.refuse("not_in_a_list", "images that the official split does not name", img.ImageID)
-			}
-			return img.Split == unlisted
-		})
-	}
-	if err == nil {
+	x, remarks := &Index{Dataset: opt.Dataset}, Remarks{}
+	var err error
+	if x.Images, err = l.images(ctx, opt, &remarks); err == nil {
 		err = finishIndex(x, opt, &remarks)
 	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("index %s: %w", l.name, err)
 	}
 	return x, remarks, nil
+}
+
+func (l layout) images(ctx context.Context, opt IndexOptions, remarks *Remarks) ([]Image, error) {
+	if err := opt.check(); err != nil {
+		return nil, err
+	}
+	images, err := l.rows(ctx, opt, remarks)
+	if err != nil {
+		return nil, err
+	}
+	images = firstRows(images, remarks)
+	agree(images, remarks)
+	if opt.Shares != nil {
+		for i := range images {
+			images[i].Split = opt.Shares.splitOf(opt.Seed, opt.Dataset, images[i].PatientID, opt.Fold)
+		}
+	}
+	if !opt.TablesOnly {
+		if images, err = l.findImages(ctx, opt, images, remarks); err != nil {
+			return nil, err
+		}
+	}
+	return slices.DeleteFunc(images, func(img Image) bool {
+		if img.Split == unlisted {
+			remarks.refuse("not_in_a_list", "images that the official split does not name", img.ImageID)
+		}
+		return img.Split == unlisted
+	}), nil
 }
 
 // firstRows leaves out rows without identifiers and those of an image that has an earlier row.
@@ -181,7 +187,7 @@ func agree(images []Image, remarks *Remarks) {
 }
 
 // findImages gives the rows their files, and leaves out rows that have none.
-func findImages(ctx context.Context, opt IndexOptions, l layout, images []Image, remarks *Remarks) ([]Image, error) {
+func (l layout) findImages(ctx context.Context, opt IndexOptions, images []Image, remarks *Remarks) ([]Image, error) {
 	files := map[string]imageFile{} // by key
 	if err := walkImages(opt.Root, func(f imageFile) error {
 		key := l.key(f.path)

@@ -2,11 +2,14 @@ package data
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
+	"hash/crc32"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -127,6 +130,70 @@ func TestIndexMIMIC_LeavesOutWhatCannotBeUsed(t *testing.T) {
 	}
 	if len(x.Images) != 2 || remarks.Refused() != 7 {
 		t.Errorf("%d images kept and %d left out, want 2 and 7", len(x.Images), remarks.Refused())
+	}
+}
+
+func TestIndexTables_UnknownColumnsAreListed(t *testing.T) {
+	mimic, _ := writeMIMIC(t)
+	plus := writePlus(t)
+	for table, index := range map[string]func() (*Index, Remarks, error){
+		filepath.Join(mimic, mimicMetadata): func() (*Index, Remarks, error) { return IndexMIMIC(context.Background(), IndexOptions{Root: mimic}) },
+		filepath.Join(plus, chexpertPlusTable): func() (*Index, Remarks, error) {
+			return IndexCheXpert(context.Background(), IndexOptions{Root: plus}, "")
+		},
+	} {
+		body, err := os.ReadFile(table)
+		if err != nil {
+			t.Fatal(err)
+		}
+		before, _, err := index()
+		if err != nil {
+			t.Fatal(err)
+		}
+		// The last column first: the order of the columns does not matter. An empty name is a column of row numbers.
+		rows := strings.Split(strings.TrimSpace(strings.ReplaceAll(string(body), "Big\nheart", "Big heart")), "\n")
+		for i, row := range rows {
+			rows[i] = "44,," + row
+		}
+		rows[0] = strings.Replace(rows[0], "44", "Shoe Size", 1)
+		if err := os.WriteFile(table, []byte(strings.Join(rows, "\r\n")+"\r\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		after, remarks, err := index()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(before.Images, after.Images); diff != "" {
+			t.Errorf("%s with another column (-before +after):\n%s", filepath.Base(table), diff)
+		}
+		if diff := cmp.Diff([]string{"Shoe Size"}, itemsOf(remarks)["unknown_column"]); diff != "" {
+			t.Errorf("%s: unknown columns (-want +got):\n%s", filepath.Base(table), diff)
+		}
+	}
+}
+
+// A picture without pixels passes the index, which reads no pixels, and is left out of the pack.
+func TestPack_PictureWithoutPixels(t *testing.T) {
+	root, _ := writeMIMIC(t)
+	at := "files/p10/p10000032/s50414267/aa-2.png"
+	body, err := os.ReadFile(filepath.Join(root, at))
+	if err != nil {
+		t.Fatal(err)
+	}
+	clear(body[16:24]) // width and height
+	binary.BigEndian.PutUint32(body[29:], crc32.ChecksumIEEE(body[12:29]))
+	writeFile(t, root, at, body)
+	x, _, err := IndexMIMIC(context.Background(), IndexOptions{Root: root})
+	if err != nil {
+		t.Fatal(err)
+	}
+	index := filepath.Join(t.TempDir(), "x.parquet")
+	if err := WriteIndex(index, x); err != nil {
+		t.Fatal(err)
+	}
+	result := packOf(t, PackOptions{Out: t.TempDir()}, index)
+	if result.Manifest.Images != 3 || result.Remarks.Refused() != 1 || !strings.Contains(result.Remarks.Text(1), at) {
+		t.Errorf("%d images packed:\n%s", result.Manifest.Images, result.Remarks.Text(3))
 	}
 }
 
@@ -387,4 +454,25 @@ func TestWalkImages_FollowsLinksOnce(t *testing.T) {
 	if len(got) != 1 || got[0] != (imageFile{"images/a.png", 1}) {
 		t.Errorf("files %v", got)
 	}
+}
+
+// Text from a dataset's files makes no reader panic, and what comes out is text.
+func FuzzTextOfDatasets(f *testing.F) {
+	f.Add(" FINDINGS: \n \n a\n \n IMPRESSION:\n \n b")
+	f.Add("['a', \"b's\", '']")
+	f.Add(`{"path_to_image": "train/patient00001/study1/view1_frontal.jpg", "Edema": -1.0, "Fracture": null}`)
+	f.Fuzz(func(t *testing.T, text string) {
+		var remarks Remarks
+		var img Image
+		img.setReport(mimicText(text), &remarks)
+		if !utf8.ValidString(img.Report) || len(img.Report) > 3*len(text) {
+			t.Errorf("%q became %q", text, img.Report)
+		}
+		if items, ok := parseList(text); ok && len(items) > len(text) {
+			t.Errorf("%q has the items %q", text, items)
+		}
+		if image, _, err := chexbertLine([]byte(text)); err == nil {
+			chexpertImage("x", image)
+		}
+	})
 }

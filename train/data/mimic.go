@@ -160,7 +160,10 @@ func (img *Image) readMIMICReport(root, patient, study string, remarks *Remarks)
 	return nil
 }
 
-var mimicHeading = regexp.MustCompile(`(?m)^[ \t]*([A-Z][A-Z /,&()-]*):`)
+var (
+	mimicHeading   = regexp.MustCompile(`(?m)^[ \t]*([A-Z][A-Z /,&()-]*):`)
+	mimicParagraph = regexp.MustCompile(`\n[ \t]*\n`)
+)
 
 // mimicText is what a radiologist concludes: the impression, without one the findings, without these the last paragraph.
 func mimicText(report string) string {
@@ -177,6 +180,6 @@ func mimicText(report string) string {
 			}
 		}
 	}
-	paragraphs := regexp.MustCompile(`\n[ \t]*\n`).Split(strings.TrimSpace(report), -1)
+	paragraphs := mimicParagraph.Split(strings.TrimSpace(report), -1)
 	return paragraphs[len(paragraphs)-1]
 }

@@ -64,7 +64,7 @@ func place(method string) int {
 // an error.
 func Compare(dirs []string) (Comparison, error) {
 	var c Comparison
-	for _, dir := range dirs {
+	for _, dir := range withSeeds(dirs) {
 		r, err := readResult(dir)
 		switch {
 		case errors.Is(err, errNoResult):
@@ -86,6 +86,18 @@ func Compare(dirs []string) (Comparison, error) {
 			cmp.Compare(a.Labels, b.Labels), strings.Compare(a.Views, b.Views))
 	})
 	return c, nil
+}
+
+// withSeeds puts the runs of a folder that "--seeds" filled in its place.
+func withSeeds(dirs []string) (all []string) {
+	for _, dir := range dirs {
+		if seeds, err := filepath.Glob(filepath.Join(dir, "seed-*")); err == nil && len(seeds) > 0 {
+			all = append(all, seeds...)
+			continue
+		}
+		all = append(all, dir)
+	}
+	return all
 }
 
 var errNoResult = errors.New("not a classifier that has ended")

@@ -150,7 +150,7 @@ func newDrawer(rng *rand.Rand, a *anatomy) *drawer {
 
 // mildness skews severities: above 1 to the mild, below 1 to the gross. With the spreads of newAnatomy it sets how hard the
 // phantom is (docs/phantom.md).
-const mildness = 0.9
+const mildness = 0.7
 
 // add appends a finding.
 func (d *drawer) add(label, kind string, side int, at vec) *Finding {
@@ -209,7 +209,7 @@ func (d *drawer) draw(label string, has map[string]bool) {
 	case "Lung Lesion":
 		side := d.side()
 		kind, within := "nodule", 0.9
-		if rng.Float64() < 0.3 {
+		if rng.Float64() < 0.4 {
 			kind, within = "mass", 0.75
 		}
 		d.add(label, kind, side, d.inLung(side, -140, 100, within))

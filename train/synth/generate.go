@@ -65,6 +65,8 @@ func (c *Config) complete() error {
 	switch {
 	case !known:
 		return fmt.Errorf("%w: an institution of the name %q has no layout", ErrConfig, c.At.Name)
+	case c.Compress && c.At.Name != Plain.Name, c.DICOM && c.At.Name != "mimic":
+		return fmt.Errorf("%w: compressed files are of the layout dicom, DICOM files in the place of pictures of the layout mimic", ErrConfig)
 	case c.Studies < 1:
 		return fmt.Errorf("%w: %d studies; at least 1 is needed", ErrConfig, c.Studies)
 	case c.Size < minSize || c.Size > maxSize:

@@ -9,8 +9,9 @@ import (
 // opinion is what a radiologist says of each label of a study, and of what: Positive, Negative, Uncertain, or Blank for
 // silence.
 type opinion struct {
-	says  model.LabelSet
-	about [model.NumLabels]subject
+	says    model.LabelSet
+	about   [model.NumLabels]subject
+	omitted [model.NumLabels]bool // there, and not spoken of
 }
 
 // subject is what a statement is about: the findings of one label together.
@@ -68,6 +69,7 @@ func (s *Study) opine(rng *rand.Rand) (o opinion) {
 			// The faint are hedged most. Severities are the power 1.3 of a uniform draw: their mean is 1/2.3.
 			switch {
 			case u < omits:
+				o.omitted[l] = true
 			case v < h.hedges*(1+1/2.3-o.about[l].severity):
 				o.says[l] = model.Uncertain
 			default:

@@ -61,9 +61,9 @@ func (f *Finding) ribBreaks(a *anatomy) []ribBreak {
 	}
 	var out []ribBreak
 	for i := range 1 + int(3.9*f.Severity) {
-		br := ribBreak{side: f.side, rib: rib + i, angle: angle + 0.08*gauss(rng), gap: 2 + 4*f.Severity, step: 4 + 6*f.Severity}
+		br := ribBreak{side: f.side, rib: rib + i, angle: angle + 0.08*gauss(rng), gap: 0.8 + 5*f.Severity, step: 1 + 9*f.Severity}
 		if f.Kind == "healing ribs" {
-			br.gap, br.step, br.callus = 0.5, 1.5, 6.5+3.5*f.Severity
+			br.gap, br.step, br.callus = 0.5, 1, 5.8+4.5*f.Severity
 		}
 		out = append(out, br)
 	}
@@ -89,28 +89,28 @@ func (f *Finding) add(b *builder) {
 	case "dense region":
 		f.patches(b, rng, 3, 14, mix(26, 42, s), mix(0.007, 0.0145, s))
 	case "haze":
-		f.patches(b, rng, 2, 14, mix(34, 52, s), mix(0.003, 0.0065, s))
+		f.patches(b, rng, 2, 14, mix(36, 54, s), mix(0.0036, 0.0075, s))
 	case "patches, dense":
-		f.patches(b, rng, 4+rng.IntN(4), 22, mix(15, 23, s), mix(0.008, 0.0145, s))
+		f.patches(b, rng, 5+rng.IntN(4), 22, mix(16, 25, s), mix(0.009, 0.0148, s))
 	case "patches, faint":
-		f.patches(b, rng, 4+rng.IntN(4), 26, mix(16, 26, s), mix(0.0045, 0.008, s))
+		f.patches(b, rng, 5+rng.IntN(4), 26, mix(18, 28, s), mix(0.005, 0.0088, s))
 	case "nodule":
-		r := mix(6, 15, s) * k
+		r := mix(7, 16, s) * k
 		f.opaque(b, upright(f.at(), r, r, r), muOpacity, false)
 	case "mass":
-		r := mix(18, 36, s) * k
+		r := mix(18, 38, s) * k
 		f.opaque(b, ellipsoid(f.at(), r, r*0.85, r*0.9, rotation(rng.Float64(), rng.Float64(), 0)), muOpacity, false)
 	case "fluid":
 		f.addFluid(b)
 	case "air":
 		f.addAir(b)
 	case "pleural thickening":
-		b.soft = append(b.soft, ellipsoid(f.at(), mix(8, 18, s)*k, mix(26, 44, s)*k, mix(28, 58, s)*k, aligned(f.outward(b))))
+		b.soft = append(b.soft, ellipsoid(f.at(), mix(9, 20, s)*k, mix(28, 46, s)*k, mix(30, 60, s)*k, aligned(f.outward(b))))
 	case "calcified plaques":
 		f.addPlaques(b, rng)
 	case "displaced ribs":
 		// Blood lifts the pleura off the broken ribs.
-		b.soft = append(b.soft, ellipsoid(f.at(), mix(7, 14, s)*k, 24*k, mix(18, 34, s)*k, aligned(f.outward(b))))
+		b.soft = append(b.soft, ellipsoid(f.at(), mix(2, 15, s)*k, mix(8, 26, s)*k, mix(8, 36, s)*k, aligned(f.outward(b))))
 	case "pacemaker", "central line", "sternal wires", "feeding tube", "endotracheal tube", "chest tube":
 		f.addDevice(b)
 	}
@@ -167,15 +167,15 @@ func (f *Finding) addFluid(b *builder) {
 	_, y, _ := b.cage(level)
 	inner := upright(b.at(sides[f.side].sign*lungX, y, level+flat), wide*b.scale, wide*b.scale, flat*b.scale)
 	if b.pose == supine {
-		inner = b.onItsBack(f.side, &inner, flat*b.scale)
+		inner = b.onItsBack(f.side, &inner)
 	}
 	l.inner, l.rim = &inner, inner
 }
 
-// onItsBack returns the ball, of a radius (mm), in front of whose rear the lung floats when the fluid that left it inside
-// inner lies behind: the level that leaves as much of the cavity outside.
-func (b *builder) onItsBack(side int, inner *solid, radius float64) solid {
-	const step = 6 // mm; an effusion of 100 ml is some 460 of these cells
+// onItsBack returns the solid, nearly level at its rear, in which the lung floats when the fluid that left it inside inner lies
+// behind it: as much of the cavity is outside.
+func (b *builder) onItsBack(side int, inner *solid) solid {
+	const step = 5 // mm; an effusion of 100 ml is 800 of these cells
 	l := &b.lungs[side]
 	cells := 0
 	var depths []float64
@@ -199,7 +199,12 @@ func (b *builder) onItsBack(side int, inner *solid, radius float64) solid {
 	}
 	slices.Sort(depths)
 	level := depths[len(depths)-cells]
-	return upright(vec{c.x, level - radius, c.z}, radius, radius, radius)
+	// The cells of one layer have one depth: the level lies within it, at the part that is still to fill.
+	from, _ := slices.BinarySearch(depths, level)
+	to, _ := slices.BinarySearch(depths, level+step/2)
+	level += step * (0.5 - float64(cells-(len(depths)-to))/float64(to-from))
+	k := b.scale
+	return upright(vec{c.x, level - 200*k, c.z}, 800*k, 200*k, 2400*k)
 }
 
 // addAir collapses a lung towards its hilum; air takes the rest of the cavity: most at the apex and the side of one who
@@ -220,7 +225,7 @@ func (f *Finding) addAir(b *builder) {
 // addPlaques scatters chalk on the pleura near the finding.
 func (f *Finding) addPlaques(b *builder, rng *rand.Rand) {
 	k := b.scale
-	for range 3 + int(4*f.Severity) {
+	for range 4 + int(5*f.Severity) {
 		angle, z := mix(0.7, 2.6, rng.Float64()), f.Z/k+28*gauss(rng)
 		at := b.pleura(f.side, clamp(z, -110, 90), angle)
 		out := at.sub(b.lungs[f.side].cavity.c)
@@ -258,7 +263,7 @@ func (f *Finding) addDevice(b *builder) {
 		b.tubes = append(b.tubes, b.pipe(1.1, muMetal,
 			vec{82, front, 92}, vec{60, front + 12, 100}, vec{18, -20, 84}, vec{-18, -10, 55}, vec{-22, -14, -10}, vec{-8, -30, -62}, vec{36, -42, -86}))
 	case "central line":
-		b.tubes = append(b.tubes, b.pipe(1.3, 0.13, vec{-42, 6, 185}, vec{-36, 2, 130}, vec{-24, -8, 80}, vec{-20, -10, 10 + 40*(1-f.Severity)}))
+		b.tubes = append(b.tubes, b.pipe(1.4, 0.2, vec{-42, 6, 185}, vec{-36, 2, 130}, vec{-24, -8, 80}, vec{-20, -10, 10 + 40*(1-f.Severity)}))
 	case "sternal wires":
 		for i := range 6 {
 			z := 58 - 22*float64(i)
@@ -274,6 +279,6 @@ func (f *Finding) addDevice(b *builder) {
 		b.tubes = append(b.tubes, b.pipe(3.6, 0.03, vec{x * 160, 5, -70}, vec{x * 128, 8, -48}, vec{x * 108, 30, 0}, vec{x * 72, 36, 70}),
 			b.pipe(0.8, 0.2, vec{x * 160, 5, -67}, vec{x * 128, 8, -45}, vec{x * 108, 30, 3}, vec{x * 72, 36, 73}))
 	case "feeding tube":
-		b.tubes = append(b.tubes, b.pipe(1.9, 0.06, vec{0, 16, 190}, vec{-2, 30, 90}, vec{4, 36, 0}, vec{8, 40, -70}, vec{26, 12, -112}, vec{52, -20, b.dome[1] - 45}))
+		b.tubes = append(b.tubes, b.pipe(2, 0.1, vec{0, 16, 190}, vec{-2, 30, 90}, vec{4, 36, 0}, vec{8, 40, -70}, vec{26, 12, -112}, vec{52, -20, b.dome[1] - 45}))
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
-	"unicode"
 
 	"github.com/mvmae/mvmae/model"
 )
@@ -22,24 +21,21 @@ type Report struct {
 // Report writes the study's report in the way of its institution; that of PadChest is one Spanish text, Impression, of words
 // without their endings. All follows from seed, patient and visit.
 func (s *Study) Report() Report {
-	rng := s.words()
-	o := s.opine(rng)
-	if s.Patient.at.Name == "padchest" {
-		return Report{Impression: writeSpanish(o, rng), Said: o.says, opinion: o}
-	}
-	r := Report{Impression: strings.Join(writeEnglish(o, rng), " "), Said: o.says, opinion: o}
+	rng := stream(s.Patient.seed, streamReport, s.Patient.index, uint64(s.Visit))
+	r := Report{opinion: s.opine(rng)}
+	r.Said = r.opinion.says
 	for l := range r.Described {
 		r.Described[l] = model.Blank
 	}
+	if s.Patient.at.Name == "padchest" {
+		r.Impression = writeSpanish(r.opinion, rng)
+		return r
+	}
+	r.Impression = strings.Join(writeEnglish(r.opinion, rng), " ")
 	if share, some := findingsSections[s.Patient.at.Name]; !some || rng.Float64() < share {
 		r.Findings = strings.Join(r.describe(rng), " ")
 	}
 	return r
-}
-
-// words is the stream of the study's words.
-func (s *Study) words() *rand.Rand {
-	return stream(s.Patient.seed, streamReport, s.Patient.index, uint64(s.Visit))
 }
 
 // findingsSections are the shares of reports that have a section of findings: in CheXpert Plus a quarter, elsewhere most
@@ -120,9 +116,9 @@ func writeEnglish(o opinion, rng *rand.Rand) (sentences []string) {
 		case model.Positive:
 			size := english[l].size[about.degree()]
 			words := strings.TrimSpace(size + " " + noun(l, about, rng))
-			sentences = append(sentences, oneOf(rng, "%s.", "There is "+article(words)+"%s.", "%s is present.")(words))
+			sentences = append(sentences, sentence(rng, words, "%s.", "There is "+article(words)+"%s.", "%s is present."))
 		case model.Uncertain:
-			doubts = append(doubts, oneOf(rng, "Possible %s.", "%s cannot be excluded.", "Findings may represent %s.", "Questionable %s.")(noun(l, about, rng)))
+			doubts = append(doubts, sentence(rng, noun(l, about, rng), "Possible %s.", "%s cannot be excluded.", "Findings may represent %s.", "Questionable %s."))
 		case model.Negative:
 			denied = append(denied, english[l].nouns[""][0])
 		}
@@ -133,7 +129,7 @@ func writeEnglish(o opinion, rng *rand.Rand) (sentences []string) {
 	}
 	for len(denied) > 0 {
 		n := min(len(denied), 1+rng.IntN(3))
-		sentences = append(sentences, oneOf(rng, "No %s.", "There is no evidence of %s.", "No visible %s.")(list(denied[:n], "or")))
+		sentences = append(sentences, sentence(rng, list(denied[:n]), "No %s.", "There is no evidence of %s.", "No visible %s."))
 		denied = denied[n:]
 	}
 	return sentences
@@ -154,21 +150,22 @@ func article(words string) string {
 // describe writes a section of findings: what is there in the order of the chest, and what is normal of the rest.
 func (r *Report) describe(rng *rand.Rand) (sentences []string) {
 	o := &r.opinion
-	said := func(labels ...string) (any bool) {
+	said := func(labels ...string) (something bool) {
 		for _, label := range labels {
-			state := o.says[model.LabelIndex(label)]
-			if l := model.LabelIndex(label); state == model.Positive || state == model.Uncertain {
-				any = true
+			l := model.LabelIndex(label)
+			something = something || o.omitted[l] // what was overlooked is not called normal
+			if state := o.says[l]; state == model.Positive || state == model.Uncertain {
+				something = true
 				r.Described[l] = state
 				words := noun(l, o.about[l], rng)
 				if state == model.Uncertain {
-					sentences = append(sentences, oneOf(rng, "%s is possible.", "There may be "+article(words)+"%s.")(words))
+					sentences = append(sentences, sentence(rng, words, "%s is possible.", "There may be "+article(words)+"%s."))
 				} else {
-					sentences = append(sentences, oneOf(rng, "%s is noted.", "There is "+article(words)+"%s.", "%s is seen.")(words))
+					sentences = append(sentences, sentence(rng, words, "%s is noted.", "There is "+article(words)+"%s.", "%s is seen."))
 				}
 			}
 		}
-		return any
+		return something
 	}
 	normal := func(share float64, text string, denies ...string) {
 		if rng.Float64() < share {
@@ -194,22 +191,16 @@ func (r *Report) describe(rng *rand.Rand) (sentences []string) {
 	return sentences
 }
 
-// oneOf chooses a form of a sentence.
-func oneOf(rng *rand.Rand, forms ...string) func(words string) string {
-	form := forms[rng.IntN(len(forms))]
-	return func(words string) string { return capital(fmt.Sprintf(form, words)) }
-}
-
-func capital(s string) string {
-	r := []rune(s)
-	r[0] = unicode.ToUpper(r[0])
-	return string(r)
+// sentence puts words into one of the forms.
+func sentence(rng *rand.Rand, words string, forms ...string) string {
+	s := fmt.Sprintf(forms[rng.IntN(len(forms))], words)
+	return strings.ToUpper(s[:1]) + s[1:] // all in ASCII
 }
 
 // list joins "a", "b" and "c" to "a, b or c".
-func list(words []string, last string) string {
+func list(words []string) string {
 	if len(words) == 1 {
 		return words[0]
 	}
-	return strings.Join(words[:len(words)-1], ", ") + " " + last + " " + words[len(words)-1]
+	return strings.Join(words[:len(words)-1], ", ") + " or " + words[len(words)-1]
 }

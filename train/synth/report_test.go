@@ -100,6 +100,11 @@ func TestReport_SaysWhatIsThere(t *testing.T) {
 				if r.Findings != "" {
 					described++
 					read, _ := readers["english"].read(r.Findings)
+					for l, state := range r.Described {
+						if state == model.Negative && truth[l] == model.Positive {
+							t.Errorf("%s of %s is called normal: %q", model.Labels[l], s.Patient.ID, r.Findings)
+						}
+					}
 					for l, state := range read {
 						if state != model.Blank && state != r.Said[l] {
 							t.Errorf("the findings say %d of %s, the impression %d: %q, %q", state, model.Labels[l], r.Said[l], r.Findings, r.Impression)

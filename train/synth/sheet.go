@@ -8,16 +8,16 @@ import (
 )
 
 // The columns of a sheet: gross findings.
-var gross = []struct{ label, kind string }{
-	{"", "normal"},
-	{"Pleural Effusion", "fluid"},
-	{"Pneumothorax", "air"},
-	{"Cardiomegaly", "large heart"},
-	{"Edema", "oedema"},
-	{"Consolidation", "dense region"},
-	{"Lung Lesion", "mass"},
-	{"Atelectasis", "volume loss"},
-	{"Support Devices", "pacemaker"},
+var gross = []struct{ name, label, kind string }{
+	{"normal", "", ""},
+	{"effusion", "Pleural Effusion", "fluid"},
+	{"pneumothorax", "Pneumothorax", "air"},
+	{"large heart", "Cardiomegaly", "large heart"},
+	{"oedema", "Edema", "oedema"},
+	{"consolidation", "Consolidation", "dense region"},
+	{"mass", "Lung Lesion", "mass"},
+	{"atelectasis", "Atelectasis", "volume loss"},
+	{"pacemaker", "Support Devices", "pacemaker"},
 }
 
 const (
@@ -54,7 +54,7 @@ func Sheet() *image.Paletted {
 	img := image.NewPaletted(image.Rect(0, 0, len(gross)*thumb, caption+len(rows)*(thumb+caption)), palette)
 	r := newRenderer(2 * thumb)
 	for col, g := range gross {
-		write(img, g.kind, col*thumb, 0)
+		write(img, g.name, col*thumb, 0)
 		for i, row := range rows {
 			top := caption + i*(thumb+caption)
 			if col == 0 {

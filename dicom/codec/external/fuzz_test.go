@@ -89,3 +89,42 @@ func FuzzReadAnswer(f *testing.F) {
 		}
 	})
 }
+
+// The C decoders themselves, in the process they always have: whatever the bytes, the pool gives an image of the size that was
+// asked for or a refusal. One seed for each transfer syntax and kind of image.
+func FuzzDecode(f *testing.F) {
+	for _, c := range []struct {
+		file   string
+		syntax string
+		colour bool
+	}{
+		{"gray16.jls", dicom.JPEGLSLossless, false}, {"rgb8.jls", dicom.JPEGLSNearLossless, true}, {"gray16.j2k", dicom.JPEG2000Lossless, false},
+		{"rgb8.j2k", dicom.JPEG2000, true}, {"gray16.jp2", dicom.JPEG2000, false}, {"gray16.jph", dicom.HTJ2KLossless, false},
+		{"rgb8.jph", dicom.HTJ2KLosslessRPCL, true}, {"rgb8.jph", dicom.HTJ2K, true},
+	} {
+		for reduce := range uint8(2) {
+			f.Add(seed(f, c.file, c.syntax, 1, 16).Data, LibraryFor(c.syntax) == CharLS, c.colour, reduce)
+		}
+	}
+	p := pool(f, Options{Processes: 1})
+	f.Fuzz(func(t *testing.T, data []byte, jpegls, colour bool, reduce uint8) {
+		r := Request{Syntax: dicom.HTJ2K, Rows: 24, Columns: 20, Samples: 1, Bits: 16, Reduce: int(reduce % 4), Data: data}
+		if jpegls {
+			r.Syntax, r.Reduce = dicom.JPEGLSLossless, 0
+		}
+		if colour {
+			r.Samples, r.Bits = 3, 8
+		}
+		m, err := p.Decode(t.Context(), r)
+		if err != nil {
+			if refused(err) == "" {
+				t.Fatal(err)
+			}
+			return
+		}
+		if m.Reduced > r.Reduce || m.Rows != reduced(24, m.Reduced) || m.Columns != reduced(20, m.Reduced) || m.Samples != r.Samples ||
+			len(m.Data) != m.Rows*m.Columns*m.Samples*((m.Bits+7)/8) {
+			t.Fatalf("an image of %d x %d, %d samples of %d bits in %d bytes", m.Rows, m.Columns, m.Samples, m.Bits, len(m.Data))
+		}
+	})
+}

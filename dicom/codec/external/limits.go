@@ -9,8 +9,7 @@ import (
 // limits are what a process may take for one image.
 type limits struct{ threads, mebiBytes, seconds int }
 
-// Memory: 64 MiB and 8 bytes for each sample, the code stream included, and nothing for more samples than a frame may have
-// pixels. Measured (docs/decisions.md): OpenJPEG takes 4 bytes a sample and the code stream once more, CharLS 2.
+// Memory: 64 MiB and 8 bytes for each sample, the code stream included. Measured (docs/decisions.md): OpenJPEG takes 4 bytes a sample and the code stream once more, CharLS 2.
 const (
 	fixedMiB       = 64
 	bytesPerSample = 8
@@ -27,15 +26,9 @@ const (
 // maxThreads bounds the threads' stacks.
 const maxThreads = 16
 
-// limits are those of a request; it is refused if there are none it could be decoded in.
+// limits are those of a sound request; it is refused if there are none it could be decoded in.
 func (r Request) limits(threads int) (limits, error) {
-	if err := r.check(); err != nil {
-		return limits{}, err
-	}
 	samples := r.Rows * r.Columns * r.Samples
-	if most := dicom.DefaultLimits().MaxPixels; samples > most {
-		return limits{}, &dicom.Error{Code: dicom.CodeTooLarge, Detail: fmt.Sprintf("%d samples, the limit is %d", samples, most)}
-	}
 	memory := (fixedMiB-ownMiB)<<20 + bytesPerSample*samples - len(r.Data)
 	if need := bytesPerSample/2*samples + len(r.Data); need > memory {
 		return limits{}, &dicom.Error{Code: dicom.CodeTooLarge, Detail: fmt.Sprintf("a code stream of %d bytes for %d samples", len(r.Data), samples)}

@@ -29,6 +29,9 @@ type Options struct {
 	Processes int
 	// Timeout bounds one image. Default [DefaultTimeout].
 	Timeout time.Duration
+	// MaxSamples bounds one image, and with it the memory of a process. Default: the pixels that a frame may have,
+	// [dicom.Limits.MaxPixels].
+	MaxSamples int
 }
 
 // Pool decodes images in processes of their own. It is safe for use by several goroutines.
@@ -54,6 +57,9 @@ func NewPool(opt Options) *Pool {
 	if opt.Timeout == 0 {
 		opt.Timeout = DefaultTimeout
 	}
+	if opt.MaxSamples == 0 {
+		opt.MaxSamples = dicom.DefaultLimits().MaxPixels
+	}
 	p := &Pool{opt: opt, slots: make(chan struct{}, opt.Processes), shorten: shorten}
 	p.closing, p.cancel = context.WithCancel(context.Background())
 	return p
@@ -71,6 +77,9 @@ var errClosed = errors.New("the decoders are closed")
 
 // Decode decodes one frame in a process of its own. Its errors are of type *dicom.Error, or what ended the context.
 func (p *Pool) Decode(ctx context.Context, r Request) (*Image, error) {
+	if err := r.check(p.opt.MaxSamples); err != nil {
+		return nil, err
+	}
 	p.mu.Lock()
 	if p.closing.Err() != nil {
 		p.mu.Unlock()
@@ -98,7 +107,7 @@ func (p *Pool) Decode(ctx context.Context, r Request) (*Image, error) {
 			return m, nil
 		}
 		var refusal *dicom.Error
-		if !errors.As(err, &refusal) {
+		if !errors.As(err, &refusal) || refusal.Code == dicom.CodeDecoderFailed {
 			return nil, err
 		}
 		// What was left out was needed, or the code stream is a bad one: the whole of it decides.

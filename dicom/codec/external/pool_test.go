@@ -115,6 +115,7 @@ func TestDecode_RefusesByCode(t *testing.T) {
 		{"JPEG 2000 that claims to be huge", func(r *Request) { r.Data = huge }, jpeg2000(t), dicom.CodeMalformed},
 		{"nothing", func(r *Request) { r.Data = nil }, jpeg2000(t), dicom.CodeMalformed},
 		{"another syntax", func(r *Request) { r.Syntax = dicom.JPEGBaseline }, jpeg2000(t), dicom.CodeUnsupportedSyntax},
+		{"more samples than a frame may have pixels", func(r *Request) { r.Rows, r.Columns, r.Samples = 8192, 4096, 3 }, jpeg2000(t), dicom.CodeTooLarge},
 		{"no rows", func(r *Request) { r.Rows = 0 }, jpeg2000(t), dicom.CodeUnsupportedPixels},
 	} {
 		c.change(&c.base)

@@ -31,7 +31,8 @@ const mostLayers, leastBlock, leastPrecinct = 64, 4, 5
 //
 // How long the packets are nobody knows who has not decoded their headers, so what is taken of them is more than they can be: 24 bits
 // for each sample of 16 (a coefficient has at most 20 bit planes with its sign, and the coder spends no more than a bit on
-// each) and room for headers. Should a code stream need more all the same, the decoder misses the end of its data and refuses it.
+// each) and room for headers. Should a code stream need more all the same, the decoder misses the end of its data and refuses it,
+// unless the cut is in the header of a packet, which reads as an empty one.
 func shorten(r Request) (short Request, left int) {
 	return shortenTo(r, func(own int) int { return 1<<14 + own/2*3 })
 }

@@ -3,6 +3,7 @@ package external
 import (
 	"bytes"
 	"os/exec"
+	"sort"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -63,17 +64,22 @@ func TestShorten_CutTooEarlyIsRefused(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for room := want.Rows * want.Columns * 3; ; room-- {
+		decode := func(room int) (*Image, error) {
 			short, _ := shortenTo(r, func(int) int { return room })
-			got, err := p.limited(t.Context(), short, 1)
-			if err == nil && bytes.Equal(got.Data, want.Data) {
-				continue
+			return p.limited(t.Context(), short, 1)
+		}
+		needed := sort.Search(want.Rows*want.Columns*3, func(room int) bool {
+			got, err := decode(room)
+			return err == nil && bytes.Equal(got.Data, want.Data)
+		})
+		t.Logf("%s: %d x %d samples need %d bytes of packets", name, want.Rows, want.Columns, needed)
+		if needed == want.Rows*want.Columns*3 {
+			t.Errorf("%s: 24 bits a sample are too few", name)
+		}
+		for missing := 1; missing < 8; missing++ {
+			if m, err := decode(needed - missing); refused(err) != dicom.CodeMalformed {
+				t.Errorf("%s: %d bytes are missing, and it gave %v, %v", name, missing, m, err)
 			}
-			if refused(err) != dicom.CodeMalformed {
-				t.Errorf("%s: %d bytes of packets are too few, and gave %v", name, room, err)
-			}
-			t.Logf("%s: %d x %d samples need %d bytes of packets", name, want.Rows, want.Columns, room+1)
-			break
 		}
 	}
 }
@@ -89,6 +95,21 @@ func TestDecode_ShortenedTooMuchIsDecodedWhole(t *testing.T) {
 	}
 	if processes != 2 {
 		t.Errorf("%d processes", processes)
+	}
+}
+
+// A shortened code stream that kills its process does not get a second one.
+func TestDecode_ShortenedThatFailsIsNotTriedAgain(t *testing.T) {
+	p := pool(t, Options{Program: silent(t)})
+	processes := 0
+	p.started = func(cmd *exec.Cmd) {
+		processes++
+		if err := cmd.Process.Kill(); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := p.Decode(t.Context(), ordered(t, "lrcp", 2)); refused(err) != dicom.CodeDecoderFailed || processes != 1 {
+		t.Errorf("%d processes, %v", processes, err)
 	}
 }
 

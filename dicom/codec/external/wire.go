@@ -80,7 +80,7 @@ func (r Request) header(l limits) requestHeader {
 }
 
 // check refuses what no process could decode.
-func (r Request) check() error {
+func (r Request) check(maxSamples int) error {
 	if LibraryFor(r.Syntax) == "" {
 		return dicom.UnsupportedSyntax(r.Syntax)
 	}
@@ -89,6 +89,9 @@ func (r Request) check() error {
 	if !ok {
 		return &dicom.Error{Code: dicom.CodeUnsupportedPixels, Detail: fmt.Sprintf("no such image: %d x %d, %d samples of %d bits",
 			r.Rows, r.Columns, r.Samples, r.Bits)}
+	}
+	if n := r.Rows * r.Columns * r.Samples; n > maxSamples {
+		return &dicom.Error{Code: dicom.CodeTooLarge, Detail: fmt.Sprintf("%d samples, the limit is %d", n, maxSamples)}
 	}
 	return nil
 }
