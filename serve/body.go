@@ -71,8 +71,10 @@ const (
 // readAll is io.ReadAll into memory that is used again.
 func (s *Server) readAll(r io.Reader) ([]byte, error) {
 	var data []byte
-	if used, ok := s.buffers.Get().(*[]byte); ok {
-		data = (*used)[:0]
+	select {
+	case used := <-s.buffers:
+		data = used[:0]
+	default:
 	}
 	for {
 		if len(data) == cap(data) {
@@ -91,8 +93,12 @@ func (s *Server) readAll(r io.Reader) ([]byte, error) {
 }
 
 func (s *Server) again(data []byte) {
-	if cap(data) <= maxBuffer {
-		s.buffers.Put(&data)
+	if cap(data) > maxBuffer {
+		return
+	}
+	select {
+	case s.buffers <- data:
+	default:
 	}
 }
 

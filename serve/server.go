@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/netip"
 	"runtime"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -93,7 +92,7 @@ type Server struct {
 	handler  http.Handler
 	house    chan struct{} // one place per study that is answered
 	intake   chan struct{} // one place per study that arrives to be kept
-	buffers  sync.Pool     // of *[]byte, for files
+	buffers  chan []byte   // for files, one per core
 	urgent   chan struct{} // some places more, for urgent ones where either is full
 	answers  meter         // of house
 	takes    meter         // of intake
@@ -106,6 +105,7 @@ func NewServer(opts ServerOptions) *Server {
 	s := &Server{opts: opts.withDefaults()}
 	s.house, s.intake = make(chan struct{}, s.opts.Studies), make(chan struct{}, s.opts.Studies)
 	s.urgent = make(chan struct{}, (s.opts.Studies+3)/4)
+	s.buffers = make(chan []byte, runtime.GOMAXPROCS(0))
 	s.handler = s.routes()
 	return s
 }
