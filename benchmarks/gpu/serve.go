@@ -12,6 +12,7 @@ import (
 
 	"github.com/mvmae/mvmae/benchmarks/load"
 	"github.com/mvmae/mvmae/benchmarks/made"
+	"github.com/mvmae/mvmae/benchmarks/paired"
 	"github.com/mvmae/mvmae/dicom/cxr"
 	"github.com/mvmae/mvmae/export"
 	"github.com/mvmae/mvmae/export/exporttest"
@@ -156,18 +157,18 @@ func measureServe(ctx context.Context, p serveParams) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	study, err := load.Study(p.Side)
+	study, err := load.Study(2, p.Side)
 	if err != nil {
 		return nil, err
 	}
-	s, err := load.Start(ctx, dir, filepath.Join(filepath.Dir(dir), "mvmae-serve"), "up", "--model", path, "--device", p.Device, "--listen", "127.0.0.1:0",
+	s, err := startServer(ctx, dir, filepath.Join(filepath.Dir(dir), "mvmae-serve"), "up", "--model", path, "--device", p.Device, "--listen", "127.0.0.1:0",
 		"--max-batch", strconv.Itoa(p.Batch), "--batch-delay", p.Delay, "--max-studies", strconv.Itoa(2*p.Clients))
 	if err != nil {
 		return nil, withLog(err, filepath.Join(dir, "mvmae-serve.log"))
 	}
-	defer s.Stop()
+	defer s.stop()
 	send := func(ctx context.Context) error {
-		doc, err := s.Classify(ctx, study)
+		doc, err := s.classify(ctx, study)
 		if err != nil {
 			return err
 		}
@@ -180,7 +181,7 @@ func measureServe(ctx context.Context, p serveParams) (any, error) {
 	if _, err := load.Run(ctx, p.Clients, 2*p.Clients, send); err != nil { // warm-up, which also fills the batches
 		return nil, withLog(err, filepath.Join(dir, "mvmae-serve.log"))
 	}
-	before, err := s.CPUSeconds()
+	before, err := s.cpuSeconds()
 	if err != nil {
 		return nil, err
 	}
@@ -189,13 +190,13 @@ func measureServe(ctx context.Context, p serveParams) (any, error) {
 	if err != nil {
 		return nil, withLog(err, filepath.Join(dir, "mvmae-serve.log"))
 	}
-	v := serveValues{serveParams: p, StudiesPerSec: float64(p.Studies) / time.Since(began).Seconds(), P50: times["p50"], P95: times["p95"]}
-	after, err := s.CPUSeconds()
+	v := serveValues{serveParams: p, StudiesPerSec: float64(p.Studies) / time.Since(began).Seconds(), P50: paired.Quantile(times, 0.5), P95: paired.Quantile(times, 0.95)}
+	after, err := s.cpuSeconds()
 	if err != nil {
 		return nil, err
 	}
 	v.CPUMS = 1000 * (after - before) / float64(p.Studies)
-	v.HostMB, err = load.ResidentMB(s.PID())
+	v.HostMB, err = residentMB(s.pid())
 	return v, err
 }
 

@@ -14,18 +14,29 @@ import (
 	"github.com/mvmae/mvmae/dicom"
 )
 
-// Study is the multipart body of a study of two views of side x side pixels.
-func Study(side int) ([]byte, error) {
-	var files [2][]byte
-	for i, position := range []string{"PA", "LL"} {
+// Study is the multipart body of a study of so many views, one or two, of side x side pixels.
+func Study(views, side int) ([]byte, error) {
+	files, err := Files(views, side)
+	if err != nil {
+		return nil, err
+	}
+	return Form(files...)
+}
+
+// Files are the views' DICOM objects.
+func Files(views, side int) (files [][]byte, err error) {
+	for i, position := range []string{"PA", "LL"}[:views] {
 		var file bytes.Buffer
 		if err := dicom.Write(&file, dicom.ExplicitVRLittleEndian, object(i, side, position)); err != nil {
 			return nil, err
 		}
-		files[i] = file.Bytes()
+		files = append(files, file.Bytes())
 	}
-	return Form(files[:]...)
+	return files, nil
 }
+
+// ContentType is that of a Form.
+const ContentType = "multipart/form-data; boundary=benchmark"
 
 // Form is the multipart body of files.
 func Form(files ...[]byte) ([]byte, error) {

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/mvmae/mvmae/benchmarks/load"
 	"github.com/mvmae/mvmae/benchmarks/paired"
 	"github.com/mvmae/mvmae/dicom"
 	"github.com/mvmae/mvmae/dicom/codec/external"
@@ -126,7 +127,7 @@ func encodeStudies(ctx context.Context, dir string, names ...string) ([]encoding
 				return nil, err
 			}
 		}
-		study, err := form(files[:]...)
+		study, err := load.Form(files[:]...)
 		if err != nil {
 			return nil, err
 		}

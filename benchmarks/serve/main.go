@@ -33,6 +33,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/mvmae/mvmae/benchmarks/load"
 	"github.com/mvmae/mvmae/benchmarks/paired"
 	"github.com/mvmae/mvmae/dicom/cxr"
 	"github.com/mvmae/mvmae/export"
@@ -171,7 +172,7 @@ func run(ctx context.Context, set settings) error {
 // study is the study that all servers are sent, and what it is.
 func (set settings) study(ctx context.Context) (study []byte, what string, err error) {
 	if set.encoding == "" {
-		study, err = makeStudy(2, 2048)
+		study, err = load.Study(2, 2048)
 		return study, "2048x2048 16-bit views, native", err
 	}
 	dir, err := os.MkdirTemp("", "mvmae-serve")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 
+	"github.com/mvmae/mvmae/benchmarks/load"
 	"github.com/mvmae/mvmae/benchmarks/paired"
 	"github.com/mvmae/mvmae/dicom/cxr"
 	"github.com/mvmae/mvmae/export"
@@ -36,7 +37,7 @@ func runOverhead(ctx context.Context, set settings) error {
 	if err != nil {
 		return err
 	}
-	study, err := makeStudy(1, overheadSide)
+	study, err := load.Study(1, overheadSide)
 	if err != nil {
 		return err
 	}

@@ -17,6 +17,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/mvmae/mvmae/benchmarks/load"
 	"github.com/mvmae/mvmae/benchmarks/paired"
 	"github.com/mvmae/mvmae/model"
 )
@@ -31,8 +32,6 @@ type server struct {
 	ended chan error    // how it ended
 	asks  bool          // whether a study is wanted, before it is sent
 }
-
-const contentType = "multipart/form-data; boundary=benchmark"
 
 // prepare makes a program that will run in a process group of its own.
 func prepare(ctx context.Context, name string, env []string, program string, args ...string) (*server, error) {
@@ -143,7 +142,7 @@ func (s *server) send(ctx context.Context, study []byte) (status int, retryAfter
 	if err != nil {
 		return 0, "", nil, err
 	}
-	req.Header.Set("Content-Type", contentType)
+	req.Header.Set("Content-Type", load.ContentType)
 	if s.asks {
 		req.Header.Set("Expect", "100-continue")
 	}
@@ -175,7 +174,7 @@ func (s *server) round(ctx context.Context, clients, n int, study []byte) (paire
 		return paired.Sample{}, err
 	}
 	began := time.Now()
-	extra, err := load(ctx, clients, n, func(ctx context.Context) error {
+	extra, err := timed(ctx, clients, n, func(ctx context.Context) error {
 		_, err := s.classify(ctx, study)
 		return err
 	})

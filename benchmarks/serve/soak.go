@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/mvmae/mvmae/benchmarks/load"
 	"github.com/mvmae/mvmae/benchmarks/paired"
 	"github.com/mvmae/mvmae/dicom/cxr"
 )
@@ -75,12 +76,12 @@ func runSoak(ctx context.Context, set settings, d time.Duration) error {
 
 // peak is the number of studies a second that a few clients get answered.
 func peak(ctx context.Context, s *server, study []byte) (float64, error) {
-	if _, err := load(ctx, peakClients, 2*peakClients, func(ctx context.Context) error { _, err := s.classify(ctx, study); return err }); err != nil {
+	if _, err := load.Run(ctx, peakClients, 2*peakClients, func(ctx context.Context) error { _, err := s.classify(ctx, study); return err }); err != nil {
 		return 0, err
 	}
 	began, n := time.Now(), 0
 	for time.Since(began) < peakTime {
-		if _, err := load(ctx, peakClients, 4*peakClients, func(ctx context.Context) error { _, err := s.classify(ctx, study); return err }); err != nil {
+		if _, err := load.Run(ctx, peakClients, 4*peakClients, func(ctx context.Context) error { _, err := s.classify(ctx, study); return err }); err != nil {
 			return 0, err
 		}
 		n += 4 * peakClients

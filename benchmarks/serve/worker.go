@@ -6,6 +6,7 @@ import (
 	"os"
 	"strconv"
 
+	"github.com/mvmae/mvmae/benchmarks/load"
 	"github.com/mvmae/mvmae/benchmarks/paired"
 	"github.com/mvmae/mvmae/export"
 	"github.com/mvmae/mvmae/export/exporttest"
@@ -48,7 +49,7 @@ func work(ctx context.Context, kind, modelFile string, clients, studies int) err
 			return err
 		}
 		defer e.Close()
-		files, err := makeFiles(1, overheadSide)
+		files, err := load.Files(1, overheadSide)
 		if err != nil {
 			return err
 		}
@@ -62,7 +63,7 @@ func work(ctx context.Context, kind, modelFile string, clients, studies int) err
 	w := paired.Worker{PerRound: 1, Amount: float64(studies)}
 	for {
 		var err error
-		if w.Extra, err = load(ctx, clients, studies, study); err != nil {
+		if w.Extra, err = timed(ctx, clients, studies, study); err != nil {
 			return err
 		}
 		if w.Extra["memory"], err = memoryMB(os.Getpid()); err != nil {
