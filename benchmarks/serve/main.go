@@ -21,7 +21,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"math"
 	"os"
 	"os/exec"
@@ -31,15 +30,12 @@ import (
 	"strings"
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
 	"github.com/mvmae/mvmae/benchmarks/load"
+	"github.com/mvmae/mvmae/benchmarks/made"
 	"github.com/mvmae/mvmae/benchmarks/paired"
 	"github.com/mvmae/mvmae/dicom/cxr"
 	"github.com/mvmae/mvmae/export"
-	"github.com/mvmae/mvmae/export/exporttest"
 	"github.com/mvmae/mvmae/model"
-	"github.com/mvmae/mvmae/model/fuse"
 )
 
 const (
@@ -275,30 +271,7 @@ func cpuMS(s paired.Sample) float64 { return 1000 / s.PerCPU() }
 
 // writeModel exports a network that was never trained, once.
 func writeModel(preset string, recipe cxr.Recipe, precision export.Precision) error {
-	if _, err := os.Stat(modelOf(preset, recipe, precision)); err == nil {
-		return nil
-	}
-	spec, err := model.Preset(preset)
-	if err != nil {
-		return err
-	}
-	metadata := exporttest.Metadata(spec)
-	metadata.Preprocessing = recipe.String()
-	if metadata.Calibration, err = json.Marshal(fuse.Calibration{Kind: fuse.NoCalibration}); err != nil {
-		return err
-	}
-	file, err := export.Graph{Precision: precision}.Build(metadata, exporttest.Weights(spec))
-	if err != nil {
-		return err
-	}
-	data, err := proto.Marshal(file)
-	if err != nil {
-		return err
-	}
-	return model.WriteFileAtomic(modelOf(preset, recipe, precision), func(w io.Writer) error {
-		_, err := w.Write(data)
-		return err
-	})
+	return made.Model(modelOf(preset, recipe, precision), preset, recipe, export.Graph{Precision: precision})
 }
 
 // sameAnswer compares the servers' probabilities for one study.

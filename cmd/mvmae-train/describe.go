@@ -4,7 +4,6 @@ import (
 	"context"
 
 	"github.com/mvmae/mvmae/cmd/internal/cli"
-	"github.com/mvmae/mvmae/internal/hint"
 	"github.com/mvmae/mvmae/train"
 	"github.com/mvmae/mvmae/train/data"
 )
@@ -25,9 +24,9 @@ func (c *DescribeCmd) Run(ctx context.Context, out *cli.Output) error {
 	if err != nil {
 		return err
 	}
-	pack, err := openPack(run.Info.Data, out)
+	pack, err := packOf(run, out)
 	if err != nil {
-		return hint.Wrap(err, "the run reads the pack where it was: %s", run.Info.Data)
+		return err
 	}
 	defer pack.Close()
 	dev, err := c.open(out)

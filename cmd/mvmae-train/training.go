@@ -69,6 +69,12 @@ func openPack(dir string, out *cli.Output) (*data.Pack, error) {
 	return pack, err
 }
 
+// packOf opens the pack that a run was made on.
+func packOf(run *train.Run, out *cli.Output) (*data.Pack, error) {
+	pack, err := openPack(run.Info.Data, out)
+	return pack, hint.Wrap(err, "the run reads the pack where it was: %s", run.Info.Data)
+}
+
 // devicesFlag lets training steps run on several devices.
 type devicesFlag struct {
 	deviceFlag
@@ -222,9 +228,9 @@ func (c *ResumeCmd) Run(ctx context.Context, out *cli.Output) error {
 	if err != nil {
 		return err
 	}
-	pack, err := openPack(run.Info.Data, out)
+	pack, err := packOf(run, out)
 	if err != nil {
-		return hint.Wrap(err, "the run reads the pack where it was: %s", run.Info.Data)
+		return err
 	}
 	defer pack.Close()
 	dev, err := c.open(out)

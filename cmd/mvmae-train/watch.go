@@ -26,9 +26,9 @@ func (c *WatchCmd) Run(ctx context.Context, out *cli.Output) error {
 	}
 	var reconstruct func() (train.Reconstruction, error)
 	if run.Info.Kind == "pretrain" {
-		pack, err := openPack(run.Info.Data, out)
+		pack, err := packOf(run, out)
 		if err != nil {
-			return hint.Wrap(err, "the run reads the pack where it was: %s", run.Info.Data)
+			return err
 		}
 		defer pack.Close()
 		dev, err := openDevices(out, "cpu", 1)
