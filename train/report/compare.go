@@ -115,35 +115,32 @@ func readResult(dir string) (Result, error) {
 		return Result{}, cmp.Or(err, errNoResult)
 	}
 	r := Result{
-		Dir: dir, Kind: run.Info.Kind, Labels: run.Config.Labels, Views: run.Config.Views, Seed: run.Config.Seed, Data: run.Info.Data, Eval: *rep,
+		Dir: dir, Method: methodOf(run), Kind: run.Info.Kind, Labels: run.Config.Labels, Views: run.Config.Views, Seed: run.Config.Seed, Data: run.Info.Data, Eval: *rep,
 	}
 	if r.Kind == "supervised" {
 		r.Kind = "finetune"
-	}
-	if r.Method, err = methodOf(run); err != nil {
-		return Result{}, err
 	}
 	return r, nil
 }
 
 // methodOf names the row of a run in the paper's tables.
-func methodOf(run *train.Run) (string, error) {
+func methodOf(run *train.Run) string {
 	switch {
 	case run.Info.Kind == "supervised":
-		return "Supervised", nil
+		return "Supervised"
 	case run.Info.Encoder != nil, run.Info.Weights != nil:
 		name := beginning(run)
-		return strings.TrimSuffix(name, filepath.Ext(name)), nil
+		return strings.TrimSuffix(name, filepath.Ext(name))
 	case run.Info.Init == "":
-		return "Random", nil
+		return "Random"
 	}
 	switch run.Config.Method { // that of the pretraining run
 	case "independent":
-		return "Independent", nil
+		return "Independent"
 	case "mvmae-v2t":
-		return "MVMAE-V2T", nil
+		return "MVMAE-V2T"
 	}
-	return "MVMAE", nil
+	return "MVMAE"
 }
 
 func (c *Comparison) add(r Result) {

@@ -11,9 +11,9 @@ import (
 	"github.com/mvmae/mvmae/model"
 )
 
-// Files of a comparison that hold all of its tables.
+// What Write leaves in its folder.
 const (
-	MarkdownFile = "report.md"
+	MarkdownFile = "report.md" // all tables, with the figures
 	figureFolder = "figures"
 	tableFolder  = "tables"
 )
@@ -39,12 +39,12 @@ func (c Comparison) Write(dir string) (files []string, err error) {
 	}
 	pictures := map[string]string{}
 	for _, f := range drawn {
+		pictures[f.name] = figureFolder + "/" + f.name + ".svg"
 		for _, format := range []string{"svg", "png"} {
 			body, err := encode(f.plot, f.width, f.height, format)
 			if err != nil {
 				return nil, fmt.Errorf("draw %s: %w", f.name, err)
 			}
-			pictures[f.name] = filepath.ToSlash(filepath.Join(figureFolder, f.name+".svg"))
 			if err := write(filepath.Join(figureFolder, f.name+"."+format), body); err != nil {
 				return nil, err
 			}
