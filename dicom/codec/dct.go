@@ -38,6 +38,7 @@ func (s *jpegStream) dctScan(sc jpegScan, src []byte) (rest []byte, err error) {
 	rest = s.entropy.unstuff(src, blockPad)
 	var dc [3]int32 // of the block before
 	var block dctBlock
+	x, y := 0, 0
 	for mcu := range across * down {
 		if s.restarts > 0 && mcu > 0 && mcu%s.restarts == 0 {
 			if rest, err = s.entropy.restart(rest, mcu/s.restarts, blockPad); err != nil {
@@ -60,9 +61,12 @@ func (s *jpegStream) dctScan(sc jpegScan, src []byte) (rest []byte, err error) {
 					return nil, malformed("a code that is in no Huffman table, or a coefficient past the 64th")
 				}
 				if c.plane != nil {
-					s.store(c, &block, mcu%across*h+b%h, mcu/across*v+b/h)
+					s.store(c, &block, x*h+b%h, y*v+b/h)
 				}
 			}
+		}
+		if x++; x == across {
+			x, y = 0, y+1
 		}
 	}
 	return rest, nil
@@ -120,81 +124,76 @@ func (s *jpegStream) luma() bool {
 	return s.header.Photometric != "RGB"
 }
 
-// dctBlock is a block of coefficients, quantisation undone, row by row. last is the place in the stream's order of the last
-// one that is not zero.
+// step is what a coefficient is multiplied by, and, in the lowest 8 bits, its place in the block.
+type step uint32
+
+// newStep is the i-th step of a quantisation table.
+func newStep(quantum uint16, i int) step { return step(quantum)<<8 | step(zigzag[i]) }
+
+func (s step) of(value int32) int32 { return value * int32(s>>8) }
+func (s step) place() int           { return int(s & 63) }
+
+// dctBlock is a block of coefficients, quantisation undone, row by row.
 type dctBlock struct {
 	values [64]int32
-	last   int
+	last   uint   // no coefficient after this one, in the stream's order, is other than zero
+	reach  uint64 // the sum of the coefficients without their signs
 }
 
 // block decodes the next block (T.81 F.2.2). It says false for a code that no table has and for more than 64 coefficients.
-func (e *entropy) block(out *dctBlock, dc, ac *huffman, quant *[64]int32, predicted *int32) bool {
-	data, pos, buf, n := e.data, e.pos, e.buf, e.n
+func (e *entropy) block(out *dctBlock, dc, ac *huffman, quant *[64]step, predicted *int32) bool {
 	*out = dctBlock{}
-	table, k := dc, 0
-	for k < 64 {
+	data, pos, buf, n := e.data, e.pos, e.buf, e.n
+	table, reach, last, ok := dc, uint64(0), uint(0), true
+	for k := uint(0); k < 64; k++ {
 		buf |= binary.BigEndian.Uint64(data[pos:]) >> (n & 63)
 		pos += int(63-n) >> 3
 		n |= 56
-		entry := table.fast[buf>>(64-lookBits)]
-		length, symbol := uint(entry>>8), uint(entry&0xff)
-		if length == 0 {
-			var long byte
-			if length, long = table.long(buf); length == 0 {
-				e.pos, e.n = pos, n
-				return false
+		code := table.fast[buf>>(64-lookBits)]
+		if code&open != 0 {
+			if code = table.find(code, buf); code == 0 {
+				ok = false
+				break
 			}
-			symbol = uint(long)
 		}
-		run, size := int(symbol>>4), symbol&15
-		bits := buf << (length & 63)
-		v := int32(bits>>1>>((63-size)&63)) - int32(^bits>>63)<<size + int32(^bits>>63)
-		buf <<= (length + size) & 63
-		n -= length + size
-		switch {
-		case k == 0:
+		buf <<= code.taken() & 63
+		n -= code.taken()
+		v := code.value()
+		if k == 0 {
 			*predicted += v
-			out.values[0] = *predicted * quant[0]
-			table, k = ac, 1
-			continue
-		case size == 0 && run < 15: // end of block
-			e.pos, e.buf, e.n = pos, buf, n
-			return true
+			v, table = *predicted, ac
 		}
-		if k += run; k > 63 {
-			e.pos, e.n = pos, n
-			return false
+		if k += code.step(); k > 63 {
+			ok = code.step() == beyond
+			break
 		}
-		if size > 0 {
-			out.values[zigzag[k]] = v * quant[k]
-			out.last = k
-		}
-		k++
+		v = quant[k].of(v)
+		out.values[quant[k].place()] = v
+		reach += uint64(max(v, -v))
+		last = k
 	}
 	e.pos, e.buf, e.n = pos, buf, n
-	return true
+	out.last, out.reach = last, reach
+	return ok
 }
 
 // store transforms a block and puts it at column x and row y of the component's blocks.
 func (s *jpegStream) store(c *jpegComponent, block *dctBlock, x, y int) {
+	at := y*8*c.stride + x*8
+	if s.precision == 8 && block.reach < farthest {
+		inverseDCT8(block, c.plane[at:], c.stride)
+		return
+	}
 	var samples [64]int
 	inverseDCT(block, s.precision, &samples)
-	centre, largest := 1<<(s.precision-1), 1<<s.precision-1
-	at := y*8*c.stride + x*8
-	for row := range 8 {
-		in := samples[row*8 : row*8+8]
-		if s.precision == 8 {
-			out := c.plane[at : at+8]
-			for i := range out {
-				out[i] = uint8(min(max(in[i]+centre, 0), largest))
-			}
+	middle, largest := 1<<(s.precision-1), 1<<s.precision-1
+	for i, v := range samples {
+		v = min(max(v+middle, 0), largest)
+		if at := at + i/8*c.stride + i%8; s.precision == 8 {
+			c.plane[at] = uint8(v)
 		} else {
-			out := c.plane[2*at : 2*at+16]
-			for i, v := range in {
-				binary.LittleEndian.PutUint16(out[2*i:], uint16(min(max(v+centre, 0), largest)))
-			}
+			binary.LittleEndian.PutUint16(c.plane[2*at:], uint16(v))
 		}
-		at += c.stride
 	}
 }
 
@@ -205,6 +204,9 @@ func (s *jpegStream) crop(c jpegComponent) []byte {
 	}
 	size := s.native.BitsAllocated / 8
 	width := s.native.Columns * size
+	if s.native.Columns == c.stride {
+		return c.plane[:s.native.Rows*width]
+	}
 	for y := range s.native.Rows {
 		copy(c.plane[y*width:(y+1)*width], c.plane[y*c.stride*size:])
 	}

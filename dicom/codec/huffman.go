@@ -6,56 +6,114 @@ import (
 	"github.com/mvmae/mvmae/dicom"
 )
 
-// lookBits is the length of the codes that one look at a table decodes: nearly all in practice, in 2 KiB.
-const lookBits = 10
+// lookBits is how many bits one look at a table decodes: nearly all codes with the value after them, in 16 KiB.
+const lookBits = 12
 
-// huffman decodes the codes of one table (ITU-T T.81 annexes C and F.2.2.3).
+// huffman decodes the codes of one table, with the bits that follow each (ITU-T T.81 annexes C and F.2.2.3).
 type huffman struct {
-	fast   [1 << lookBits]uint16 // by the next bits: length << 8 | symbol; 0 for a longer code or none
-	limit  [17]int32             // by length: the first code that is too large for it, aligned to 16 bits
-	offset [17]int32             // by length: the place of its code 0 in values, if it were used
+	fast   [1 << lookBits]entry // by the next bits
+	ac     bool                 // symbols are of coefficients: a run of zeros and a size
+	limit  [17]int32            // by length: the first code that is too large for it, aligned to 16 bits
+	offset [17]int32            // by length: the place of its code 0 in values, if it were used
 	values []byte
 }
 
-// newHuffman makes the table of a DHT segment and returns what follows it there.
-func newHuffman(b []byte) (h *huffman, rest []byte, err error) {
+// entry is what the next bits mean, from the lowest bit on: how many of them are taken (8 bits), the step that a coefficient
+// takes in its block (7 bits), whether the value is still to be found, and the value (16 bits).
+type entry uint32
+
+const (
+	open   entry = 1 << 15 // taken is the code's length, 0 if that is longer than lookBits, and value its symbol
+	beyond       = 64      // the step of a block's end
+)
+
+func newEntry(taken uint, step int, value int32) entry {
+	return entry(taken) | entry(step)<<8 | entry(value)<<16
+}
+
+func (e entry) taken() uint  { return uint(e & 0xff) }
+func (e entry) step() uint   { return uint(e >> 8 & 0x7f) }
+func (e entry) value() int32 { return int32(e) >> 16 }
+
+// newHuffman makes the table of a DHT segment, of coefficients or of differences, and returns what follows it there.
+func newHuffman(b []byte, ac bool) (h *huffman, rest []byte, err error) {
 	if len(b) < 16 {
 		return nil, nil, malformed("a Huffman table of %d bytes", len(b))
 	}
 	counts, b := b[:16], b[16:]
-	h = &huffman{}
+	h = &huffman{ac: ac}
 	code, n := int32(0), 0
 	for i, count := range counts {
 		length := i + 1
 		h.offset[length] = int32(n) - code
 		n += int(count)
-		first := code
 		if code += int32(count); code > 1<<length || n > 256 || n > len(b) {
 			return nil, nil, malformed("a Huffman table with more codes of %d bits than there can be", length)
 		}
 		h.limit[length] = code << (16 - length)
-		for c := first; c < code && length <= lookBits; c++ {
-			entry := uint16(length)<<8 | uint16(b[h.offset[length]+c])
-			at := c << (lookBits - length)
-			for j := range int32(1) << (lookBits - length) {
-				h.fast[at+j] = entry
+		code <<= 1
+	}
+	h.values = b[:n]
+	h.fill(lookBits)
+	return h, b[n:], nil
+}
+
+// fill makes the entries. Codes that take more bits than most with their values are left open: where about half of them are,
+// and no branch predictor knows which, it is faster to have none.
+func (h *huffman) fill(most uint) {
+	for i := range h.fast {
+		h.fast[i] = open
+	}
+	code := int32(0)
+	for length := uint(1); length <= lookBits; length++ {
+		for ; code < h.limit[length]>>(16-length); code++ {
+			symbol := h.values[h.offset[length]+code]
+			unknown := newEntry(length, 0, int32(symbol)) | open
+			all := h.fast[code<<(lookBits-length):][:1<<(lookBits-length)]
+			for i := range all {
+				all[i] = unknown
+				if length+uint(symbol&15) <= most {
+					all[i] = h.entry(length, symbol, uint64(i)<<(64-lookBits+length))
+				}
 			}
 		}
 		code <<= 1
 	}
-	h.values = b[:n]
-	return h, b[n:], nil
 }
 
-// long decodes a code that fast does not have: the next 64 bits are given. The length is 0 if there is no such code.
-func (h *huffman) long(bits uint64) (length uint, symbol byte) {
-	next := int32(bits >> 48)
-	for length := lookBits + 1; length <= 16; length++ {
-		if next < h.limit[length] {
-			return uint(length), h.values[h.offset[length]+next>>(16-length)]
+// find is the entry of a code with a long value, or of a long code, of which fast says no more than open: next are the next 64
+// bits. It takes no bits if there is no such code.
+func (h *huffman) find(fast entry, next uint64) entry {
+	if length := fast.taken(); length > 0 {
+		return h.entry(length, byte(fast.value()), next<<length)
+	}
+	code := int32(next >> 48)
+	for length := uint(lookBits + 1); length <= 16; length++ {
+		if code < h.limit[length] {
+			return h.entry(length, h.values[h.offset[length]+code>>(16-length)], next<<length)
 		}
 	}
-	return 0, 0
+	return 0
+}
+
+// entry is what a symbol means with the bits after it, of which its lowest four bits are the number. A difference of category
+// 16 has none, and is 32,768.
+func (h *huffman) entry(length uint, symbol byte, after uint64) entry {
+	size, run := uint(symbol&15), int(symbol>>4)
+	value := extend(after, size)
+	switch {
+	case h.ac && size == 0 && run < 15:
+		run = beyond
+	case !h.ac:
+		value, run = value+int32(run)<<15, 0
+	}
+	return newEntry(length+size, run, value)
+}
+
+// extend is the value of the next bits, size of them. A leading 0 says that it is negative (T.81 figure F.12).
+func extend(next uint64, size uint) int32 {
+	negative := int32(^next >> 63)
+	return int32(next>>1>>((63-size)&63)) - negative<<(size&31) + negative
 }
 
 // entropy is one entropy-coded segment, without its stuffed bytes and with zero bytes after it, and a place in it: the top

@@ -15,8 +15,8 @@ type jpegStream struct {
 	native *dicom.Pixels // what the stream decodes to; nil before its SOF
 
 	huffman  [2][4]*huffman // DC and lossless, AC
-	quant    [4]*[64]int32  // in the order of the stream
-	restarts int            // MCUs between restart markers, or 0
+	quant    [4]*[64]step
+	restarts int // MCUs between restart markers, or 0
 
 	lossless   bool
 	precision  int
@@ -169,7 +169,7 @@ func (s *jpegStream) dht(b []byte) (err error) {
 		if class > 1 || id > 3 {
 			return malformed("Huffman table %d of class %d", id, class)
 		}
-		if s.huffman[class][id], b, err = newHuffman(b[1:]); err != nil {
+		if s.huffman[class][id], b, err = newHuffman(b[1:], class == 1); err != nil {
 			return err
 		}
 	}
@@ -183,12 +183,12 @@ func (s *jpegStream) dqt(b []byte) error {
 		if size > 2 || id > 3 || len(b) < 1+64*size {
 			return malformed("quantisation table %d of %d bytes", id, len(b)-1)
 		}
-		q := new([64]int32)
+		q := new([64]step)
 		for i := range q {
 			if size == 1 {
-				q[i] = int32(b[1+i])
+				q[i] = newStep(uint16(b[1+i]), i)
 			} else {
-				q[i] = int32(binary.BigEndian.Uint16(b[1+2*i:]))
+				q[i] = newStep(binary.BigEndian.Uint16(b[1+2*i:]), i)
 			}
 		}
 		s.quant[id], b = q, b[1+64*size:]

@@ -17,6 +17,11 @@ func (s *jpegStream) losslessScan(sc jpegScan, src []byte) (rest []byte, err err
 	if s.native.Data == nil {
 		s.native.Data = make([]byte, s.native.FrameBytes())
 	}
+	if s.precision > lookBits {
+		for _, h := range sc.dc {
+			h.fill(0)
+		}
+	}
 	pad := 4 * width // a code and a difference of 16 bits each
 	above, line := make([]uint16, width), make([]uint16, width)
 	start := slices.Repeat([]uint16{1 << (s.precision - sc.shift - 1)}, n)
@@ -89,28 +94,24 @@ func (e *entropy) differences(tables []*huffman, line []uint16) bool {
 		buf |= binary.BigEndian.Uint64(data[pos:]) >> (n & 63)
 		pos += int(63-n) >> 3
 		n |= 56
-		entry := table.fast[buf>>(64-lookBits)]
-		length, category := uint(entry>>8), uint(entry&0xff)
-		if length == 0 {
-			var symbol byte
-			if length, symbol = table.long(buf); length == 0 {
+		code := table.fast[buf>>(64-lookBits)]
+		taken, difference := code.taken(), code.value()
+		switch {
+		case code&open == 0:
+		case taken == 0:
+			if code = table.find(code, buf); code == 0 {
 				e.pos, e.n = pos, n
 				return false
 			}
-			category = uint(symbol)
+			taken, difference = code.taken(), code.value()
+		default: // as in find; most differences of 16 bits come here
+			category := uint(difference & 31)
+			difference = extend(buf<<(taken&63), category&15) + int32(category>>4)<<15
+			taken += category & 15
 		}
-		// The category's bits, of which a leading 0 says that the difference is negative. Category 16 has none: 32768.
-		bits := buf << (length & 63)
-		if category < 16 {
-			v := uint32(bits >> 1 >> ((63 - category) & 63))
-			negative := int32(^bits>>63) << (category & 63)
-			line[i] = uint16(int32(v) - negative + int32(^bits>>63))
-			length += category
-		} else {
-			line[i] = 32768
-		}
-		buf <<= length & 63
-		n -= length
+		line[i] = uint16(difference)
+		buf <<= taken & 63
+		n -= taken
 		if len(tables) > 1 {
 			if next++; next == len(tables) {
 				next = 0

@@ -171,13 +171,17 @@ func (p *Plane) SumRow(row int, table *Table, cuts Cuts, sum, first []uint32) {
 	if !p.wide {
 		src := p.data[row*p.Columns : (row+1)*p.Columns]
 		for i := range sum {
-			block := src[at[i]:at[i+1]]
-			s := uint32(0)
-			for _, v := range block {
+			b := src[at[i]:at[i+1]]
+			first[i] += uint32(table[b[0]])
+			var s uint32
+			for ; len(b) >= 8; b = b[8:] {
+				s += uint32(table[b[0]]) + uint32(table[b[1]]) + uint32(table[b[2]]) + uint32(table[b[3]]) +
+					uint32(table[b[4]]) + uint32(table[b[5]]) + uint32(table[b[6]]) + uint32(table[b[7]])
+			}
+			for _, v := range b {
 				s += uint32(table[v])
 			}
 			sum[i] += s
-			first[i] += uint32(table[block[0]])
 		}
 		if n := at[len(sum)]; n < len(src) {
 			first[len(sum)] += uint32(table[src[n]])
