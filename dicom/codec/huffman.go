@@ -58,8 +58,8 @@ func newHuffman(b []byte, ac bool) (h *huffman, rest []byte, err error) {
 	return h, b[n:], nil
 }
 
-// fill makes the entries. Codes that take more bits than most with their values are left open: where about half of them are,
-// and no branch predictor knows which, it is faster to have none.
+// fill makes the entries. Codes that take more bits than most with their values are left open. Of a lossless stream, whose
+// differences are long, all are: no branch predictor knows which would fit.
 func (h *huffman) fill(most uint) {
 	for i := range h.fast {
 		h.fast[i] = open

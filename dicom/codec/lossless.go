@@ -17,10 +17,8 @@ func (s *jpegStream) losslessScan(sc jpegScan, src []byte) (rest []byte, err err
 	if s.native.Data == nil {
 		s.native.Data = make([]byte, s.native.FrameBytes())
 	}
-	if s.precision > lookBits {
-		for _, h := range sc.dc {
-			h.fill(0)
-		}
+	for _, h := range sc.dc {
+		h.fill(0)
 	}
 	pad := 4 * width // a code and a difference of 16 bits each
 	above, line := make([]uint16, width), make([]uint16, width)
@@ -96,15 +94,13 @@ func (e *entropy) differences(tables []*huffman, line []uint16) bool {
 		n |= 56
 		code := table.fast[buf>>(64-lookBits)]
 		taken, difference := code.taken(), code.value()
-		switch {
-		case code&open == 0:
-		case taken == 0:
+		if taken == 0 {
 			if code = table.find(code, buf); code == 0 {
 				e.pos, e.n = pos, n
 				return false
 			}
 			taken, difference = code.taken(), code.value()
-		default: // as in find; most differences of 16 bits come here
+		} else { // as in find
 			category := uint(difference & 31)
 			difference = extend(buf<<(taken&63), category&15) + int32(category>>4)<<15
 			taken += category & 15
