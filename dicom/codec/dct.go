@@ -187,13 +187,16 @@ func (s *jpegStream) store(c *jpegComponent, block *dctBlock, x, y int) {
 	var samples [64]int
 	inverseDCT(block, s.precision, &samples)
 	middle, largest := 1<<(s.precision-1), 1<<s.precision-1
-	for i, v := range samples {
-		v = min(max(v+middle, 0), largest)
-		if at := at + i/8*c.stride + i%8; s.precision == 8 {
-			c.plane[at] = uint8(v)
-		} else {
-			binary.LittleEndian.PutUint16(c.plane[2*at:], uint16(v))
+	for row := range 8 {
+		for i, v := range samples[8*row : 8*row+8] {
+			v = min(max(v+middle, 0), largest)
+			if s.precision == 8 {
+				c.plane[at+i] = uint8(v)
+			} else {
+				binary.LittleEndian.PutUint16(c.plane[2*(at+i):], uint16(v))
+			}
 		}
+		at += c.stride
 	}
 }
 

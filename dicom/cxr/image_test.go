@@ -258,7 +258,7 @@ func TestDecodePicture_JPEGIsLibjpegs(t *testing.T) {
 	}
 }
 
-func encodeJPEG(t *testing.T, side int) []byte {
+func encodeJPEG(t testing.TB, side int) []byte {
 	t.Helper()
 	img := image.NewGray(image.Rect(0, 0, side, side))
 	for i := range img.Pix {

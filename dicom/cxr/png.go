@@ -35,17 +35,20 @@ func plainPNG(data []byte, cfg image.Config) (*codec.Plane, error) {
 	size := int(data[24] / 8)
 	width := cfg.Width * size
 	pix := make([]byte, cfg.Height*width)
-	line, above := make([]byte, 1+width), make([]byte, width)
+	line, above := make([]byte, 1+width), make([]byte, 1+width)
 	for rest := pix; len(rest) > 0; rest = rest[width:] {
 		if _, err := io.ReadFull(r, line); err != nil {
 			return nil, err
 		}
-		row := rest[:width]
-		copy(row, line[1:])
-		if err := unfilter(line[0], size, row, above); err != nil {
+		if err := unfilter(line[0], size, line[1:], above[1:]); err != nil {
 			return nil, err
 		}
-		above = row
+		if size == 1 {
+			copy(rest, line[1:])
+		} else {
+			swap(rest[:width], line[1:])
+		}
+		line, above = above, line
 	}
 	if n, err := r.Read(line); n > 0 || err != io.EOF { // where the checksum is compared
 		return nil, errOtherPNG
@@ -53,7 +56,7 @@ func plainPNG(data []byte, cfg image.Config) (*codec.Plane, error) {
 	if size == 1 {
 		return codec.Gray8(cfg.Height, cfg.Width, pix), nil
 	}
-	return codec.Gray16(cfg.Height, cfg.Width, pix, binary.BigEndian), nil
+	return codec.Gray16(cfg.Height, cfg.Width, pix, binary.LittleEndian), nil
 }
 
 // imageData joins the IDAT chunks, which follow each other, and checks all chunks up to the end (PNG, "Chunk layout").
@@ -73,6 +76,9 @@ func imageData(chunks []byte) (joined []byte, err error) {
 		case kind == "IDAT" && joined == nil:
 			joined = body[:n:n]
 		case kind == "IDAT" && before == kind:
+			if cap(joined) == len(joined) { // the second one
+				joined = append(make([]byte, 0, len(joined)+len(chunks)), joined...)
+			}
 			joined = append(joined, body...)
 		case kind == "IEND" && joined != nil:
 			return joined, nil
@@ -121,6 +127,20 @@ func unfilter(filter byte, size int, row, above []byte) error {
 		return errOtherPNG
 	}
 	return nil
+}
+
+// swap writes samples of two bytes with the lower one first: the words of a picture of 12 bits lie side by side in a table then,
+// which is what counting and mapping them live on.
+func swap(dst, src []byte) {
+	const even = 0x00ff00ff00ff00ff
+	for len(dst) >= 8 && len(src) >= 8 {
+		v := binary.LittleEndian.Uint64(src)
+		binary.LittleEndian.PutUint64(dst, v>>8&even|v&even<<8)
+		dst, src = dst[8:], src[8:]
+	}
+	for i := 0; i+1 < len(src); i += 2 {
+		dst[i], dst[i+1] = src[i+1], src[i]
+	}
 }
 
 // up adds the row above, eight bytes at a time: their highest bits apart, so that no carry leaves a byte.

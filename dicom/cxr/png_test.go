@@ -114,3 +114,31 @@ func TestPlainPNG_LeavesTheRest(t *testing.T) {
 		}
 	}
 }
+
+// FuzzPicture: a picture that is accepted is whole, and a PNG's pixels are the standard library's.
+func FuzzPicture(f *testing.F) {
+	for _, depth := range []int{8, 16} {
+		f.Add(rawPNG(6, 7, depth, randomRows(1, 6*depth/8, 7), 20, []byte("tEXtnote\x00text")))
+	}
+	f.Add(encodeJPEG(f, 20))
+	f.Fuzz(func(t *testing.T, file []byte) {
+		cfg, _, err := image.DecodeConfig(bytes.NewReader(file))
+		if err != nil || cfg.Width > 1<<8 || cfg.Height > 1<<8 {
+			return
+		}
+		plane, kind, err := DecodePicture(file)
+		if err != nil {
+			return
+		}
+		values := plane.Values()
+		if plane.Columns != cfg.Width || len(values) != cfg.Width*cfg.Height {
+			t.Fatalf("%d pixels of %d x %d", len(values), cfg.Height, cfg.Width)
+		}
+		if kind == "PNG" {
+			want, err := png.Decode(bytes.NewReader(file))
+			if err != nil || !slices.Equal(values, grayPlane(want).Values()) {
+				t.Fatalf("accepted, but the standard library says %v, or has other pixels", err)
+			}
+		}
+	})
+}

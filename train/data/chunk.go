@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 
 	"golang.org/x/sync/errgroup"
 
@@ -19,24 +20,31 @@ import (
 // chunkImages are packed between two lines of the journal: 16 MiB of pixels, some second of work.
 const chunkImages = 256
 
-// pixels packs every item not yet done, a chunk at a time: the images of a chunk in parallel, the chunks in order.
+// pixels packs every item not yet done, a chunk at a time: the images of a chunk in parallel, the chunks in order, each written
+// while the next one is made.
 func (w *packer) pixels(ctx context.Context) error {
 	w.meter = startMeter(w.opt.Progress, len(w.items))
 	if err := w.journal.replay(w.take); err != nil {
 		return err
 	}
 	w.meter.Resume(int64(w.done))
-	for w.done < len(w.items) {
-		e, pixels, err := w.chunk(ctx, w.items[w.done:min(w.done+w.opt.chunk, len(w.items))])
-		if err != nil {
+	var writer errgroup.Group // of one chunk at most
+	from := w.done
+	for items := range slices.Chunk(w.items[from:], w.opt.chunk) {
+		e, pixels, err := w.chunk(ctx, from, items)
+		if err := cmp.Or(writer.Wait(), err); err != nil {
 			return err
 		}
-		if err := w.journal.append(e, pixels); err != nil {
-			return err
-		}
-		w.take(e, pixels)
+		writer.Go(func() error {
+			if err := w.journal.append(e, pixels); err != nil {
+				return err
+			}
+			w.take(e, pixels)
+			return nil
+		})
+		from += len(items)
 	}
-	return nil
+	return writer.Wait()
 }
 
 // packed is what became of one item.
@@ -45,11 +53,13 @@ type packed struct {
 	sum, sumSquare float64 // of the pixels of cxr.Input, for training images
 }
 
-// chunk returns the entry of the items and the pixels of those kept, which are valid until the next call.
-func (w *packer) chunk(ctx context.Context, items []item) (e entry, pixels []byte, err error) {
+// chunk returns the entry of the items, which begin with number from, and the pixels of those kept, which are valid until the
+// call after the next.
+func (w *packer) chunk(ctx context.Context, from int, items []item) (e entry, pixels []byte, err error) {
 	if w.buffer == nil {
-		w.buffer = make([]byte, w.opt.chunk*imageBytes)
+		w.buffer, w.spare = make([]byte, w.opt.chunk*imageBytes), make([]byte, w.opt.chunk*imageBytes)
 	}
+	w.buffer, w.spare = w.spare, w.buffer
 	slot := func(i int) []byte { return w.buffer[i*imageBytes : (i+1)*imageBytes] }
 	results := make([]packed, len(items))
 	g, ctx := errgroup.WithContext(ctx)
@@ -74,7 +84,7 @@ func (w *packer) chunk(ctx context.Context, items []item) (e entry, pixels []byt
 	kept := 0
 	for i, r := range results {
 		if r.refusal != nil {
-			r.refusal.Item = w.done + i
+			r.refusal.Item = from + i
 			e.Refused = append(e.Refused, *r.refusal)
 			continue
 		}

@@ -88,6 +88,7 @@ type packer struct {
 	sources []Source
 	journal *journal
 	buffer  []byte // of a chunk
+	spare   []byte // of the one before, which is being written
 	meter   Meter
 
 	done    int // of items: kept or refused
