@@ -23,7 +23,7 @@ type huffman struct {
 type entry uint32
 
 const (
-	open   entry = 1 << 15 // taken is the code's length, 0 if that is longer than lookBits, and value its symbol
+	open   entry = 1 << 15 // value is the symbol, whose bits are still to be read; or taken is 0: the code is longer than lookBits
 	beyond       = 64      // the step of a block's end
 )
 
@@ -68,7 +68,7 @@ func (h *huffman) fill(most uint) {
 	for length := uint(1); length <= lookBits; length++ {
 		for ; code < h.limit[length]>>(16-length); code++ {
 			symbol := h.values[h.offset[length]+code]
-			unknown := newEntry(length, 0, int32(symbol)) | open
+			unknown := newEntry(length+uint(symbol&15), 0, int32(symbol)) | open
 			all := h.fast[code<<(lookBits-length):][:1<<(lookBits-length)]
 			for i := range all {
 				all[i] = unknown
@@ -84,8 +84,9 @@ func (h *huffman) fill(most uint) {
 // find is the entry of a code with a long value, or of a long code, of which fast says no more than open: next are the next 64
 // bits. It takes no bits if there is no such code.
 func (h *huffman) find(fast entry, next uint64) entry {
-	if length := fast.taken(); length > 0 {
-		return h.entry(length, byte(fast.value()), next<<length)
+	if taken, symbol := fast.taken(), byte(fast.value()); taken > 0 {
+		length := taken - uint(symbol&15)
+		return h.entry(length, symbol, next<<length)
 	}
 	code := int32(next >> 48)
 	for length := uint(lookBits + 1); length <= 16; length++ {

@@ -101,9 +101,8 @@ func (e *entropy) differences(tables []*huffman, line []uint16) bool {
 			}
 			taken, difference = code.taken(), code.value()
 		} else { // as in find
-			category := uint(difference & 31)
-			difference = extend(buf<<(taken&63), category&15) + int32(category>>4)<<15
-			taken += category & 15
+			size := uint(difference & 15)
+			difference = extend(buf<<((taken-size)&63), size) + difference>>4<<15
 		}
 		line[i] = uint16(difference)
 		buf <<= taken & 63
