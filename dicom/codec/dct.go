@@ -60,7 +60,11 @@ func (s *jpegStream) dctScan(sc jpegScan, src []byte) (rest []byte, err error) {
 				case !ok:
 					return nil, malformed("a code that is in no Huffman table, or a coefficient past the 64th")
 				}
-				if c.plane != nil {
+				switch {
+				case c.plane == nil:
+				case h == 1: // without a division
+					s.store(c, &block, x, y*v+b)
+				default:
 					s.store(c, &block, x*h+b%h, y*v+b/h)
 				}
 			}

@@ -78,6 +78,7 @@ func (t testTable) write(w *bitStream, symbol byte, value int32) {
 
 // dctPicture is a gray picture of one row of blocks, by its coefficients: before quantisation, in the order of the stream.
 type dctPicture struct {
+	name     string
 	blocks   [][64]int32
 	quantum  byte
 	restarts int
@@ -161,27 +162,29 @@ func (p dctPicture) samples() []byte {
 }
 
 // dctPictures have what a fast decoder has shortcuts for.
-func dctPictures() map[string]dctPicture {
+func dctPictures() (pictures []dctPicture) {
 	rng := rand.New(rand.NewPCG(3, 4))
-	pictures := map[string]dctPicture{}
 	add := func(name string, quantum byte, restarts, blocks int, fill func(i int, b *[64]int32)) {
-		p := dctPicture{make([][64]int32, blocks), quantum, restarts}
+		p := dctPicture{name, make([][64]int32, blocks), quantum, restarts}
 		for i := range p.blocks {
 			fill(i, &p.blocks[i])
 		}
-		pictures[name] = p
+		pictures = append(pictures, p)
 	}
 	any := func(size int) int32 { return int32(rng.IntN(2<<size-1) - 1<<size + 1) }
 	add("flat", 1, 0, 40, func(i int, b *[64]int32) { b[0] = any(10) })
 	add("one coefficient at each place", 3, 0, 64, func(i int, b *[64]int32) { b[i] = 1 + any(9)/2*2 })
 	add("the same with a mean", 1, 5, 64, func(i int, b *[64]int32) { b[0], b[i] = 500, 30 })
-	for name, line := range map[string]func(place uint8) bool{
-		"first column": func(p uint8) bool { return p%8 == 0 }, "last column": func(p uint8) bool { return p%8 == 7 },
-		"first row": func(p uint8) bool { return p/8 == 0 }, "last row": func(p uint8) bool { return p/8 == 7 },
+	for _, l := range []struct {
+		name string
+		has  func(place uint8) bool
+	}{
+		{"first column", func(p uint8) bool { return p%8 == 0 }}, {"last column", func(p uint8) bool { return p%8 == 7 }},
+		{"first row", func(p uint8) bool { return p/8 == 0 }}, {"last row", func(p uint8) bool { return p/8 == 7 }},
 	} {
-		add(name, 2, 0, 30, func(_ int, b *[64]int32) {
+		add(l.name, 2, 0, 30, func(_ int, b *[64]int32) {
 			for k, place := range zigzag {
-				if line(place) {
+				if l.has(place) {
 					b[k] = any(6)
 				}
 			}
@@ -216,18 +219,18 @@ func dctPictures() map[string]dctPicture {
 
 // Shortcuts change no sample: every picture is what the plain transform makes of its coefficients.
 func TestJPEG_ShortcutsChangeNothing(t *testing.T) {
-	for name, p := range dctPictures() {
+	for _, p := range dctPictures() {
 		for seed := range uint64(4) {
 			frame, segments := p.encode(rand.New(rand.NewPCG(seed, 5)))
 			plane, err := Decode(p.pixels(frame))
 			if err != nil {
-				t.Errorf("%s: %v", name, err)
+				t.Errorf("%s: %v", p.name, err)
 				continue
 			}
 			if !bytes.Equal(plane.data, p.samples()) {
-				t.Errorf("%s: other samples", name)
+				t.Errorf("%s: other samples", p.name)
 			}
-			if name == "stuffing" {
+			if p.name == "stuffing" {
 				places := [8]bool{}
 				for i, b := range segments[0] {
 					if b == 0xff {
@@ -244,11 +247,15 @@ func TestJPEG_ShortcutsChangeNothing(t *testing.T) {
 
 // Bits that are missing are not guessed. Long streams are cut at 500 places, short ones everywhere.
 func TestJPEG_CutWithinShortcuts(t *testing.T) {
-	for name, p := range dctPictures() {
+	for _, p := range dctPictures() {
 		frame, _ := p.encode(rand.New(rand.NewPCG(1, 5)))
-		for n := 2; n < len(frame)-2; n += 1 + len(frame)/500 {
+		end := len(frame) - 2
+		if bytes.HasSuffix(frame[:end], []byte{0xff, 0}) {
+			end-- // without the stuffed zero no bit is missing
+		}
+		for n := 2; n < end; n += 1 + len(frame)/500 {
 			_, err := Decode(p.pixels(frame[:n:n]))
-			wantCode(t, fmt.Sprintf("%s: %d of %d bytes", name, n, len(frame)), err, dicom.CodeTruncated)
+			wantCode(t, fmt.Sprintf("%s: %d of %d bytes", p.name, n, len(frame)), err, dicom.CodeTruncated)
 		}
 	}
 }

@@ -82,18 +82,32 @@ type Counts struct {
 // lies in c and is good until c's next use.
 func (p *Plane) Histogram(c *Counts) []uint32 {
 	clear(c.lanes[0][:c.used])
-	// Two tables taken in turn, because neighbouring pixels are often equal and an increment must wait for the one before it
-	// at the same address.
+	// Several tables taken in turn, because neighbouring pixels are often equal and an increment must wait for the one before
+	// it at the same address.
 	l0, l1 := &c.lanes[0], &c.lanes[1]
 	d := p.data
 	if !p.wide {
-		for ; len(d) >= 2; d = d[2:] {
-			l0[d[0]]++
-			l1[d[1]]++
+		const more = 1 << 8 // a second table in each lane
+		for ; len(d) >= 8; d = d[8:] {
+			v := binary.LittleEndian.Uint64(d)
+			l0[v&0xff]++
+			l1[v>>8&0xff]++
+			l0[more+v>>16&0xff]++
+			l1[more+v>>24&0xff]++
+			l0[v>>32&0xff]++
+			l1[v>>40&0xff]++
+			l0[more+v>>48&0xff]++
+			l1[more+v>>56]++
 		}
 		for _, v := range d {
 			l0[v]++
 		}
+		for i := range more {
+			l0[i] += l0[more+i]
+			l1[i] += l1[more+i]
+		}
+		clear(l0[more : 2*more])
+		clear(l1[more : 2*more])
 		c.used = 1 << 8
 	} else {
 		var seen uint64 // all words, or-ed
