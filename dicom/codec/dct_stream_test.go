@@ -291,3 +291,47 @@ func TestInverseDCT8_IsInverseDCT(t *testing.T) {
 		}
 	}
 }
+
+// A block has 64 coefficients: the last may be the 64th, without an end of block, and none comes after it.
+func TestEntropyBlock_Ends(t *testing.T) {
+	type coefficient struct {
+		symbol byte
+		value  int32
+	}
+	dc, ac := newTestTable([]byte{0, 1}), newTestTable([]byte{0xf0, 0xf1, 0xe1, 0x01, 0x00})
+	for _, c := range []struct {
+		name  string
+		block []coefficient
+		ok    bool
+		last  uint
+	}{
+		{"nothing but a mean", []coefficient{{0x00, 0}}, true, 0},
+		{"the 64th", []coefficient{{0xf0, 0}, {0xf0, 0}, {0xf0, 0}, {0xe1, -1}}, true, 63},
+		{"the 65th", []coefficient{{0xf0, 0}, {0xf0, 0}, {0xf0, 0}, {0xf1, 1}}, false, 0},
+		{"zeros past the 64th", []coefficient{{0xf0, 0}, {0xf0, 0}, {0xf0, 0}, {0xf0, 0}}, false, 0},
+	} {
+		w := &bitStream{}
+		dc.write(w, 1, 1)
+		for _, k := range c.block {
+			ac.write(w, k.symbol, k.value)
+		}
+		e, predicted, block := entropy{}, int32(0), dctBlock{}
+		e.unstuff(w.stuffed(), blockPad)
+		dcTable, _, err := newHuffman(dc.segment, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		acTable, _, err := newHuffman(ac.segment, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var quant [64]step
+		for i := range quant {
+			quant[i] = newStep(1, i)
+		}
+		ok := e.block(&block, dcTable, acTable, &quant, &predicted)
+		if ok != c.ok || e.overrun(true) || ok && (block.last != c.last || predicted != 1) {
+			t.Errorf("%s: %t, last %d, mean %d, overrun %t", c.name, ok, block.last, predicted, e.overrun(true))
+		}
+	}
+}
