@@ -15,7 +15,6 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"runtime"
 	"strings"
 
 	"github.com/mvmae/mvmae/benchmarks/paired"
@@ -135,7 +134,7 @@ func work(ctx context.Context, index string) error {
 	w := paired.Worker{PerRound: 1, Amount: float64(len(x.Images))}
 	for {
 		out := filepath.Join(dir, "pack")
-		got, err := data.MakePack(ctx, []string{index}, data.PackOptions{Out: out, Recipe: cxr.Mimic, Deidentify: true, Workers: runtime.GOMAXPROCS(0)})
+		got, err := data.MakePack(ctx, []string{index}, data.PackOptions{Out: out, Recipe: cxr.Mimic, Deidentify: true})
 		if err != nil {
 			return err
 		}
