@@ -223,7 +223,7 @@ func charts(lines []train.StepMetrics) (pictures []picture, err error) {
 		if err != nil {
 			return nil, err
 		}
-		body, err := encode(drawn, 14*vg.Centimeter, 8*vg.Centimeter, "svg")
+		body, err := figure{name: c.title, width: 16 * vg.Centimeter, height: 8 * vg.Centimeter, plot: drawn}.encode("svg")
 		if err != nil {
 			return nil, err
 		}
@@ -253,7 +253,7 @@ func reliability(bins eval.ReliableBins) (*picture, error) {
 	if err != nil {
 		return nil, err
 	}
-	body, err := encode(drawn, 12*vg.Centimeter, 10*vg.Centimeter, "svg")
+	body, err := figure{name: c.title, width: 14 * vg.Centimeter, height: 10 * vg.Centimeter, plot: drawn}.encode("svg")
 	if err != nil {
 		return nil, err
 	}

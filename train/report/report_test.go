@@ -147,7 +147,7 @@ func TestCompare_GroupsRunsThatDifferByTheirSeed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"tables/table1-probe.csv", "tables/table5-probe-mimic.csv", "tables/table8.csv", "figures/figure3-probe.svg", "figures/figure4-probe.png", "figures/figure5-probe.svg"} {
+	for _, name := range []string{"tables/table1-probe.csv", "tables/table5-probe-mimic.csv", "tables/table8.csv", "figures/figure3-probe.svg", "figures/figure4-probe.png", "figures/figure5-probe.svg", "figures/table8.svg"} {
 		if info, err := os.Stat(filepath.Join(out, name)); err != nil || info.Size() == 0 {
 			t.Errorf("%s: %v", name, err)
 		}

@@ -39,7 +39,7 @@ func (c Comparison) Tables() []Table {
 		tables = append(tables, c.topFive(kind))
 	}
 	tables = append(tables, c.brier())
-	counts, states := c.counts()
+	counts, states, binary := c.counts()
 	tables = append(tables, counts)
 	for _, kind := range []string{"probe", "finetune"} {
 		for _, set := range c.datasets() {
@@ -50,7 +50,7 @@ func (c Comparison) Tables() []Table {
 	for _, kind := range []string{"probe", "finetune"} {
 		tables = append(tables, c.selection(kind), c.efficiency(kind), c.gain(kind))
 	}
-	return append(tables, states)
+	return append(tables, states, binary)
 }
 
 // grid makes a table with a row for each group and columns for each dataset.
@@ -326,52 +326,51 @@ func (c Comparison) find(kind, method string, labels int) Group {
 	return Group{}
 }
 
-// counts are the studies of each dataset and split (table 4), and of each state of each label (figures 8 and 9).
-func (c Comparison) counts() (sizes, states Table) {
-	sizes = Table{Name: "table4", Title: "Table 4: studies by dataset and split", Head: []string{"train", "validate", "test", "images", "patients"}}
-	states = Table{
-		Name: "figure8", Title: "Figures 8 and 9: studies by label, as the datasets have them and binarised",
-		Notes: []string{"1, 0, -1 (uncertain) and blank are what the datasets' labellers wrote; in training 1 is positive and the rest negative. A label that a dataset does not have is absent, and takes no part."},
-	}
+// counts are the studies of each dataset and split (table 4), and of each label, as the datasets have it (figure 8) and binarised (figure 9).
+func (c Comparison) counts() (sizes, states, binary Table) {
 	packs, left := c.packs()
+	const gone = "no pack of the runs is where it was"
+	sizes = Table{
+		Name: "table4", Title: "Table 4: studies by dataset and split", Head: []string{"train", "validate", "test", "images", "patients"}, Missing: gone, Notes: left,
+	}
+	states = Table{
+		Name: "figure8", Title: "Figure 8: studies by label, as the datasets have them", Missing: gone,
+		Notes: []string{"1, 0, -1 (uncertain) and blank are what the datasets' labellers wrote. A label that a dataset does not have is not counted."},
+	}
+	binary = Table{
+		Name: "figure9", Title: "Figure 9: studies by label, binarised", Missing: gone,
+		Notes: []string{"As in training: 1 is positive, the rest negative. A label that a dataset does not have takes no part."},
+	}
+	for l := range model.NumLabels {
+		states.Rows, binary.Rows = append(states.Rows, Row{Name: model.Labels[l]}), append(binary.Rows, Row{Name: model.Labels[l]})
+	}
+	var names []string
 	for _, p := range packs {
 		defer p.Close()
-	}
-	sizes.Notes = left
-	sizes.Missing, states.Missing = "no pack of the runs is where it was", "no pack of the runs is where it was"
-	labels := map[string]*[model.NumLabels]map[model.LabelState]int{}
-	var sets []string
-	for _, p := range packs {
 		for _, set := range setsOf(p) {
 			name := set.name
-			if slices.Contains(sets, name) { // of another pack
-				name = fmt.Sprintf("%s (%d)", name, len(sets)+1)
+			if slices.Contains(names, name) { // of another pack
+				name = fmt.Sprintf("%s (%d)", name, len(names)+1)
 			}
-			sets, labels[name] = append(sets, name), &set.states
+			names = append(names, name)
 			sizes.Rows = append(sizes.Rows, Row{name, []Cell{
 				count(set.studies[data.Train]), count(set.studies[data.Validate]), count(set.studies[data.Test]), count(set.images), count(set.patients),
 			}})
-		}
-	}
-	for _, set := range sets {
-		for _, column := range []string{"1", "0", "-1", "blank", "positive", "negative"} {
-			states.Head = append(states.Head, set+", "+column)
-		}
-	}
-	for l, label := range model.Labels {
-		row := Row{Name: label}
-		for _, set := range sets {
-			s := labels[set][l]
-			rest := s[model.Negative] + s[model.Uncertain] + s[model.Blank]
-			for _, n := range []int{s[model.Positive], s[model.Negative], s[model.Uncertain], s[model.Blank], s[model.Positive], rest} {
-				row.Cells = append(row.Cells, count(n))
+			for _, state := range []string{"1", "0", "-1", "blank"} {
+				states.Head = append(states.Head, name+", "+state)
+			}
+			binary.Head = append(binary.Head, name+", positive", name+", negative")
+			for l, of := range set.states {
+				positive, rest := of[model.Positive], of[model.Negative]+of[model.Uncertain]+of[model.Blank]
+				states.Rows[l].Cells = append(states.Rows[l].Cells, count(positive), count(of[model.Negative]), count(of[model.Uncertain]), count(of[model.Blank]))
+				binary.Rows[l].Cells = append(binary.Rows[l].Cells, count(positive), count(rest))
 			}
 		}
-		if len(sets) > 0 {
-			states.Rows = append(states.Rows, row)
-		}
 	}
-	return sizes, states
+	if len(names) == 0 {
+		states.Rows, binary.Rows = nil, nil
+	}
+	return sizes, states, binary
 }
 
 // set is what a pack has of a dataset.
