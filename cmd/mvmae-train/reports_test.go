@@ -55,6 +55,17 @@ func TestReports_PretrainDescribeAndProbeWithSeeds(t *testing.T) {
 	if s := first.Seeds; len(s.Seeds) != 2 || s.Seeds[1] != 2 || s.Macro.AUROC.Runs != 2 || s.Macro.AUROC != again.Seeds.Macro.AUROC {
 		t.Errorf("two runs: %+v, then %+v", s.Macro.AUROC, again.Seeds.Macro.AUROC)
 	}
+	// Stopped before its second run ended, the folder is gone on with by name alone.
+	if err := os.Remove(path("probes/seed-2/" + model.RunMetadata)); err != nil {
+		t.Fatal(err)
+	}
+	var resumed struct{ Seeds eval.Seeds }
+	if err := json.Unmarshal(must(t, "mvmae-train", "resume", path("probes"), "--device", "cpu", "--json"), &resumed); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(path("probes/seed-2/" + model.RunMetadata)); err != nil || resumed.Seeds.Macro.AUROC != first.Seeds.Macro.AUROC {
+		t.Errorf("resumed: %+v, want %+v (%v)", resumed.Seeds.Macro.AUROC, first.Seeds.Macro.AUROC, err)
+	}
 
 	// What the report counts is what the pack has: 40 studies, in table 4 by split and in figure 9 by label.
 	must(t, "mvmae-train", "report", path("probes"), "--out", path("tables"))

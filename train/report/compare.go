@@ -91,7 +91,7 @@ func Compare(dirs []string) (Comparison, error) {
 // withSeeds puts the runs of a folder that "--seeds" filled in its place.
 func withSeeds(dirs []string) (all []string) {
 	for _, dir := range dirs {
-		if seeds, err := filepath.Glob(filepath.Join(dir, "seed-*")); err == nil && len(seeds) > 0 {
+		if seeds := train.SeedFolders(dir); len(seeds) > 0 {
 			all = append(all, seeds...)
 			continue
 		}

@@ -67,7 +67,7 @@ func makeRun(t *testing.T, name string, info train.RunInfo, cfg train.Config, sk
 	}
 	score := 0.7
 	lines := []train.StepMetrics{
-		{Step: 1, Epoch: 0.5, Loss: 0.7, LR: 1e-4, ImagesPerSec: 100}, {Step: 2, Epoch: 1, Loss: 0.6, LR: 2e-4, ImagesPerSec: 100, Score: &score},
+		{Step: 1, Epoch: 0.5, Loss: 0.7, LR: 1e-4, ImagesPerSec: 100}, {Step: 2, Epoch: 1, Loss: 0.6, LR: 2e-4, ImagesPerSec: 100, Waiting: 0.25, Score: &score},
 	}
 	for name, doc := range map[string]any{model.RunEvaluation: rep, model.RunMetadata: map[string]int{}} {
 		if err := run.WriteJSON(name, doc); err != nil {
@@ -222,7 +222,7 @@ func TestWritePage_HoldsAllOfARun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"Step 2, 10 %", `alt="Loss"`, `alt="Validation macro AUROC"`, "Pleural Effusion", "macro mean", `alt="Reliability on test, all labels pooled"`, "layer_decay"} {
+	for _, want := range []string{"Step 2, 10 %", "25 % of the time waiting for data", `alt="Loss"`, `alt="Validation macro AUROC"`, "Pleural Effusion", "macro mean", `alt="Reliability on test, all labels pooled"`, "layer_decay"} {
 		if !strings.Contains(string(doc), want) {
 			t.Errorf("the page lacks %q", want)
 		}
