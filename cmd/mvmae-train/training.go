@@ -62,9 +62,8 @@ func (p runOrFile) Validate() error {
 // openPack opens a pack and says what is odd about it.
 func openPack(dir string, out *cli.Output) (*data.Pack, error) {
 	pack, err := data.Open(dir)
-	if err == nil && pack.Manifest.DuplicatesAcrossSplits > 0 {
-		fmt.Fprintf(out.Stderr, "warning: %d images of the pack have the pixels of an image of another split: scores may be too good\n",
-			pack.Manifest.DuplicatesAcrossSplits)
+	if err == nil && pack.Leaking > 0 {
+		fmt.Fprintf(out.Stderr, "warning: %d studies are not used: they have an image whose pixels are held out in another split\n", pack.Leaking)
 	}
 	return pack, err
 }
