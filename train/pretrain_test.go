@@ -17,6 +17,7 @@ import (
 	"github.com/mvmae/mvmae/internal/hint"
 	"github.com/mvmae/mvmae/model"
 	"github.com/mvmae/mvmae/train/data"
+	"github.com/mvmae/mvmae/train/eval"
 )
 
 // finalWeights pretrains a run to its end and reads its checkpoint.
@@ -209,6 +210,19 @@ func TestProbe_LeavesAModelThatAgreesWithItself(t *testing.T) {
 	// Twelve test studies and bright squares: better than chance by far, though not perfect through a tiny encoder.
 	if auroc := float64(rep.Macro.AUROC.Value); !(auroc > 0.65) {
 		t.Errorf("macro AUROC is %.3f on squares that a person sees", auroc)
+	}
+	left, err := run.Predictions()
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := eval.Evaluate(nil, left, rep.AsReported())
+	if err != nil || again.Macro.AUROC.Value != rep.Macro.AUROC.Value || again.Macro.Brier.Value != rep.Macro.Brier.Value { // names decide the bootstrap's draws
+		t.Errorf("the predictions left give AUROC %v and Brier %v, the report has %v and %v (%v)", again.Macro.AUROC, again.Macro.Brier, rep.Macro.AUROC, rep.Macro.Brier, err)
+	}
+	for _, s := range pack.StudiesOf(data.Test) {
+		if study := pack.Studies[s]; slices.ContainsFunc(left, func(p eval.Prediction) bool { return p.Study == study.ID || p.Patient == study.Patient }) {
+			t.Errorf("a prediction bears the name of study %s", study.ID)
+		}
 	}
 	c, meta, err := OpenClassifier(device(t), run.Dir)
 	if err != nil {

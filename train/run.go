@@ -33,6 +33,8 @@ const (
 	TextFile       = "text.json"      // a Description
 	samplesFile    = "samples.md"
 	lastCheckpoint = "checkpoints/last.safetensors"
+
+	predictionsFile = "predictions.json" // of a classifier
 )
 
 // runVersion is the version of run folders that this program writes.

@@ -25,6 +25,7 @@ type Result struct {
 	Seed   uint64
 	Data   string // the pack
 	Eval   eval.Report
+	test   []eval.Prediction // none where the run left none
 }
 
 // Comparison is what a set of runs says, grouped by everything but the seed.
@@ -116,6 +117,9 @@ func readResult(dir string) (Result, error) {
 	}
 	r := Result{
 		Dir: dir, Method: methodOf(run), Kind: run.Info.Kind, Labels: run.Config.Labels, Views: run.Config.Views, Seed: run.Config.Seed, Data: run.Info.Data, Eval: *rep,
+	}
+	if r.test, err = run.Predictions(); err != nil {
+		return Result{}, err
 	}
 	if r.Kind == "supervised" {
 		r.Kind = "finetune"

@@ -8,6 +8,7 @@ import (
 	"github.com/mvmae/mvmae/model"
 	"github.com/mvmae/mvmae/model/metrics"
 	"github.com/mvmae/mvmae/train/data"
+	"github.com/mvmae/mvmae/train/eval"
 )
 
 // paperCombined are the AUROC and F1 on all four datasets in the paper's table 1.
@@ -172,7 +173,7 @@ func (c Comparison) views() Table {
 	t := Table{
 		Name: "table8", Title: "Table 8: one view against two", Head: []string{"one view", "two views", "gain"},
 		Missing: "it takes runs with --set views=one_of_two and --set views=two",
-		Notes:   []string{"Macro AUROC on the test studies that have exactly two views. The gain is the mean of the differences of runs of one seed; ± is their standard deviation.", brackets, paperNote},
+		Notes:   []string{"Macro AUROC on the test studies that have exactly two views. The gain is the mean of the differences of runs of one seed, on the same patients.", brackets, paperNote},
 	}
 	auroc := func(p part) metrics.Estimate { return p.macro.AUROC }
 	for _, kind := range []string{"probe", "finetune"} {
@@ -193,17 +194,14 @@ func (c Comparison) views() Table {
 	return t
 }
 
-// difference is the macro AUROC of a less that of b over the seeds that both have. It has no interval over patients: the reports
-// have no scores of studies ("mvmae-train eval --against" has it).
+// difference is the macro AUROC of a less that of b over the seeds that both have.
 func difference(a, b Group) Cell {
 	var d []metrics.Estimate
-	none := metrics.Value(math.NaN())
 	studies := 0
 	for _, x := range a.Runs {
 		for _, y := range b.Runs {
 			if x.Seed == y.Seed {
-				d = append(d, metrics.Estimate{Value: x.Eval.Macro.AUROC.Value - y.Eval.Macro.AUROC.Value, Low: none, High: none})
-				studies = x.Eval.Test.Studies
+				d, studies = append(d, x.less(y)), x.Eval.Test.Studies
 			}
 		}
 	}
@@ -211,6 +209,19 @@ func difference(a, b Group) Cell {
 		return Cell{}
 	}
 	return cell(d, studies)
+}
+
+// less is the macro AUROC of a run less that of another. It has its paired interval over patients where both runs left their predictions, of
+// the same studies.
+func (r Result) less(other Result) metrics.Estimate {
+	same := slices.EqualFunc(r.test, other.test, func(a, b eval.Prediction) bool { return a.Study == b.Study && a.Labels == b.Labels })
+	if same && len(r.test) > 0 {
+		if paired, err := eval.Compare(r.test, other.test, r.Eval.AsReported(), other.Eval.AsReported()); err == nil {
+			return paired.Macro.AUROC
+		}
+	}
+	none := metrics.Value(math.NaN())
+	return metrics.Estimate{Value: r.Eval.Macro.AUROC.Value - other.Eval.Macro.AUROC.Value, Low: none, High: none}
 }
 
 // selection compares one epoch for all labels with one for each (figures 3 and 10).
@@ -258,12 +269,13 @@ func (c Comparison) efficiency(kind string) Table {
 		Missing: "it takes runs with --labels N", Notes: []string{brackets},
 	}
 	sizes, names := c.sizes(kind)
-	for _, n := range sizes {
-		t.Head = append(t.Head, fmt.Sprint(n))
-	}
 	if len(sizes) == 0 {
 		return t
 	}
+	for _, n := range sizes {
+		t.Head = append(t.Head, fmt.Sprint(n))
+	}
+	sizes, t.Head = append(sizes, 0), append(t.Head, "all")
 	for _, name := range names {
 		row := Row{Name: name}
 		for _, n := range sizes {
@@ -279,7 +291,7 @@ func (c Comparison) gain(kind string) Table {
 	t := Table{
 		Name: "figure5-" + kind, Title: fmt.Sprintf("Figure 5: macro AUROC less that of Independent, %s", kindNames[kind]),
 		Missing: "it takes runs of Independent and of another method with as many labels",
-		Notes:   []string{"The mean of the differences of runs of one seed; ± is their standard deviation. For an interval over patients: mvmae-train eval --against."},
+		Notes:   []string{"The mean of the differences of runs of one seed, on the same patients.", brackets},
 	}
 	sizes, names := c.sizes(kind)
 	sizes = append(sizes, 0) // all
