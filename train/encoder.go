@@ -27,9 +27,20 @@ type Encoder struct {
 	Cache      string     // folder for embeddings, which take longest; "" for none
 }
 
+// CanProbeEncoder refuses a config that asks of an encoder of an ONNX file what only an own network does.
+func (c Config) CanProbeEncoder() error {
+	if c.Probe.Augment {
+		return hint.Wrap(errors.New("probe.augment is true: images are encoded once by an ONNX encoder, and not augmented"), "add --set probe.augment=false")
+	}
+	return nil
+}
+
 // ProbeEncoder is Probe on an encoder of an ONNX file.
 func ProbeEncoder(ctx context.Context, dev *Device, run *Run, pack *data.Pack, e Encoder, report func(ProbeStatus)) (rep eval.Report, err error) {
 	defer recoverGraph(&err)
+	if err := run.Config.CanProbeEncoder(); err != nil {
+		return rep, fmt.Errorf("probe: %w", err)
+	}
 	end, err := run.begin(pack)
 	if err != nil {
 		return rep, fmt.Errorf("probe: %w", err)

@@ -69,21 +69,14 @@ func leaveClassifier(ctx context.Context, l *loop, t *finetuning, pack *data.Pac
 	if err != nil {
 		return eval.Report{}, err
 	}
-	opts, err := evalOptions(l.run, pack)
-	if err != nil {
-		return eval.Report{}, err
-	}
-	var joint [2][]eval.Prediction
+	var predicted [2][]eval.Prediction
 	for i, split := range []data.Split{data.Validate, data.Test} {
-		if joint[i], err = PredictPack(ctx, c, pack, split, func(int) {}); err != nil {
+		if predicted[i], err = PredictPack(ctx, c, pack, split, func(int) {}); err != nil {
 			return eval.Report{}, err
 		}
 	}
-	rep, err := eval.Evaluate(joint[0], joint[1], opts)
+	rep, err := t.chosen.judge(l.run, predicted[0], predicted[1])
 	if err != nil {
-		return rep, err
-	}
-	if err := t.chosen.compare(&rep, joint[1], opts); err != nil {
 		return rep, err
 	}
 	return rep, finish(ctx, c, c.spec, params, l.run, pack, embeddingStats(out.Embedding), rep)

@@ -3,9 +3,11 @@ package train
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/mvmae/mvmae/dicom/cxr"
@@ -65,6 +67,34 @@ func silence(head model.Tensors, labels []string) {
 		clear(w.Data[l*width : (l+1)*width])
 		b[l] = silentLogit
 	}
+}
+
+// leavePredictions writes what the classifier says of the test studies, under names that tell nobody who they are of.
+func (r *Run) leavePredictions(test []eval.Prediction) error {
+	named := slices.Clone(test)
+	for i, p := range named {
+		named[i].Patient, named[i].Study = data.Hashed(p.Person.Dataset, p.Patient), data.Hashed(p.Person.Dataset, p.Study)
+	}
+	doc, err := json.Marshal(named)
+	if err != nil {
+		return err
+	}
+	return r.write(predictionsFile, doc)
+}
+
+// Predictions are what the run's classifier says of its test studies; none where the folder has none.
+func (r *Run) Predictions() (test []eval.Prediction, err error) {
+	doc, err := os.ReadFile(r.path(predictionsFile))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(doc, &test)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", r.path(predictionsFile), err)
+	}
+	return test, nil
 }
 
 // finish leaves in a run's folder what makes its classifier a servable model.

@@ -169,12 +169,17 @@ func (l *loop) fit(ctx context.Context, report func(Status)) error {
 	defer stop()
 
 	saved, mean := time.Now(), newMean()
-	for step := range batches {
-		m, views, err := l.step(step)
+	for asked := time.Now(); ; asked = time.Now() {
+		batch, more := <-batches
+		if !more {
+			break
+		}
+		waited := time.Since(asked)
+		m, views, err := l.step(batch)
 		if err != nil {
 			return err
 		}
-		line, full := mean.add(m, views)
+		line, full := mean.add(m, views, waited)
 		if l.epochEnded() {
 			if err := l.takeScore(ctx, &line); err != nil {
 				return err

@@ -52,7 +52,8 @@ type StepMetrics struct {
 	Beta           float64 `json:"beta,omitempty"`
 	LR             float64 `json:"lr"`
 	GradNorm       float64 `json:"grad_norm"`
-	ImagesPerSec   float64 `json:"images_per_sec"` // view images, empty places not counted
+	ImagesPerSec   float64 `json:"images_per_sec"` // view images, empty places not counted, while the device computes
+	Waiting        float64 `json:"waiting"`        // share of the time in which it waits for its next batch instead
 	// Score is the macro AUROC on validation, at the end of an epoch of a classifier.
 	Score *float64 `json:"validation_macro_auroc,omitempty"`
 	// LabelScores are those of each label, in the order of model.Labels.
@@ -115,15 +116,17 @@ type meanMetrics struct {
 	sum     StepMetrics
 	n       int
 	views   int
-	seconds float64
+	seconds float64 // computing
+	waited  time.Duration
 }
 
 func newMean() *meanMetrics { return &meanMetrics{} }
 
-// add returns the mean so far, and whether it is due for the log.
-func (a *meanMetrics) add(m StepMetrics, views int) (StepMetrics, bool) {
+// add takes a step that was waited for, and returns the mean so far and whether it is due for the log.
+func (a *meanMetrics) add(m StepMetrics, views int, waited time.Duration) (StepMetrics, bool) {
 	a.n++
 	a.views += views
+	a.waited += waited
 	a.seconds += float64(views) / m.ImagesPerSec
 	sums, means := append(a.sum.losses(), &a.sum.GradNorm), append(m.losses(), &m.GradNorm)
 	for i := range sums {
@@ -131,6 +134,7 @@ func (a *meanMetrics) add(m StepMetrics, views int) (StepMetrics, bool) {
 		*means[i] = *sums[i] / float64(a.n)
 	}
 	m.ImagesPerSec = float64(a.views) / a.seconds
+	m.Waiting = a.waited.Seconds() / (a.waited.Seconds() + a.seconds)
 	return m, m.Step%logEvery == 0
 }
 

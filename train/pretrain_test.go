@@ -17,6 +17,7 @@ import (
 	"github.com/mvmae/mvmae/internal/hint"
 	"github.com/mvmae/mvmae/model"
 	"github.com/mvmae/mvmae/train/data"
+	"github.com/mvmae/mvmae/train/eval"
 )
 
 // finalWeights pretrains a run to its end and reads its checkpoint.
@@ -210,6 +211,19 @@ func TestProbe_LeavesAModelThatAgreesWithItself(t *testing.T) {
 	if auroc := float64(rep.Macro.AUROC.Value); !(auroc > 0.65) {
 		t.Errorf("macro AUROC is %.3f on squares that a person sees", auroc)
 	}
+	left, err := run.Predictions()
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := eval.Evaluate(nil, left, rep.AsReported())
+	if err != nil || again.Macro.AUROC.Value != rep.Macro.AUROC.Value || again.Macro.Brier.Value != rep.Macro.Brier.Value { // names decide the bootstrap's draws
+		t.Errorf("the predictions left give AUROC %v and Brier %v, the report has %v and %v (%v)", again.Macro.AUROC, again.Macro.Brier, rep.Macro.AUROC, rep.Macro.Brier, err)
+	}
+	for _, s := range pack.StudiesOf(data.Test) {
+		if study := pack.Studies[s]; slices.ContainsFunc(left, func(p eval.Prediction) bool { return p.Study == study.ID || p.Patient == study.Patient }) {
+			t.Errorf("a prediction bears the name of study %s", study.ID)
+		}
+	}
 	c, meta, err := OpenClassifier(device(t), run.Dir)
 	if err != nil {
 		t.Fatal(err)
@@ -343,5 +357,53 @@ func TestRunSweep_RemovesOnlyHalfWrittenFiles(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{"last.safetensors", "notes.tmp"}, left); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// Held-out studies are needed to choose an epoch and to report; training studies to train. An empty split is named, with its cure.
+func TestRun_EmptySplitIsRefused(t *testing.T) {
+	without := func(gone, instead data.Split) *data.Pack {
+		return makePack(t, 10, func(img *data.Image) {
+			if img.Split == gone {
+				img.Split = instead
+			}
+		})
+	}
+	for split, instead := range map[data.Split]data.Split{data.Train: data.Test, data.Validate: data.Train, data.Test: data.Validate} {
+		pack := without(split, instead)
+		runs := map[string]error{}
+		_, runs["probe"] = Probe(t.Context(), device(t), newRun(t, "probe", "", pack, testConfig()), pack, func(ProbeStatus) {})
+		_, runs["supervised"] = Finetune(t.Context(), device(t), newRun(t, "supervised", "", pack, testConfig()), pack, func(Status) {})
+		for kind, err := range runs {
+			if err == nil || !strings.Contains(err.Error(), "no labelled study in split "+split.String()) || !strings.Contains(hint.Of(err), "--split-shares") {
+				t.Errorf("%s without %s: error %v, hint %q", kind, split, err, hint.Of(err))
+			}
+		}
+	}
+	pack := without(data.Train, data.Test)
+	if err := Pretrain(t.Context(), device(t), newRun(t, "pretrain", "", pack, testConfig()), pack, func(Status) {}); err == nil || !strings.Contains(err.Error(), "no study to train on") {
+		t.Errorf("pretraining without a training study: %v", err)
+	}
+}
+
+func TestOpenRun_WhatAnotherReleaseWroteIsRefused(t *testing.T) {
+	for _, c := range []struct{ file, old, new, want string }{
+		{runFile, `"format_version": 1`, `"format_version": 99`, "format version 99, this program reads 1"},
+		{configFile, "crop_min", "crop_least", "unknown key augment.crop_least"},
+	} {
+		run, err := CreateRun(filepath.Join(t.TempDir(), "run"), RunInfo{Kind: "pretrain"}, testConfig())
+		if err != nil {
+			t.Fatal(err)
+		}
+		doc, err := os.ReadFile(run.path(c.file))
+		if err != nil || !strings.Contains(string(doc), c.old) {
+			t.Fatalf("%v: no %s in\n%s", err, c.old, doc)
+		}
+		if err := os.WriteFile(run.path(c.file), []byte(strings.Replace(string(doc), c.old, c.new, 1)), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := OpenRun(run.Dir); err == nil || !strings.Contains(err.Error(), c.want) || hint.Of(err) == "" {
+			t.Errorf("%s: error %v, hint %q; want %q", c.file, err, hint.Of(err), c.want)
+		}
 	}
 }

@@ -86,7 +86,10 @@ func probeEmbedded(ctx context.Context, dev *Device, run *Run, pack *data.Pack, 
 	}
 	silence(head, untrained(pack))
 	maps.Copy(params, head)
-	if rep, err = evaluateEmbedded(run, pack, sets, head, chosen); err != nil {
+	predict := func(split data.Split) []eval.Prediction {
+		return Predictions(pack, sets[split].studies, headLogits(head, sets[split].embedding))
+	}
+	if rep, err = chosen.judge(run, predict(data.Validate), predict(data.Test)); err != nil {
 		return rep, err
 	}
 	c, err := classifier(params)
@@ -94,22 +97,6 @@ func probeEmbedded(ctx context.Context, dev *Device, run *Run, pack *data.Pack, 
 		return rep, err
 	}
 	return rep, finish(ctx, c, spec, params, run, pack, stats, rep)
-}
-
-// evaluateEmbedded scores a head on the embeddings of the validation and test images.
-func evaluateEmbedded(run *Run, pack *data.Pack, sets map[data.Split]*embedded, head model.Tensors, chosen *selection) (rep eval.Report, err error) {
-	opts, err := evalOptions(run, pack)
-	if err != nil {
-		return rep, err
-	}
-	predict := func(split data.Split) []eval.Prediction {
-		return Predictions(pack, sets[split].studies, headLogits(head, sets[split].embedding))
-	}
-	test := predict(data.Test)
-	if rep, err = eval.Evaluate(predict(data.Validate), test, opts); err == nil {
-		err = chosen.compare(&rep, test, opts)
-	}
-	return rep, err
 }
 
 // startClassifier returns the network that a classifier begins with: the encoder of run.Info.Init, of random weights if that is

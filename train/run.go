@@ -12,6 +12,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -32,6 +33,8 @@ const (
 	TextFile       = "text.json"      // a Description
 	samplesFile    = "samples.md"
 	lastCheckpoint = "checkpoints/last.safetensors"
+
+	predictionsFile = "predictions.json" // of a classifier
 )
 
 // runVersion is the version of run folders that this program writes.
@@ -108,6 +111,33 @@ func OpenRun(dir string) (*Run, error) {
 	}
 	r.Config, err = LoadConfig(filepath.Join(dir, configFile), nil)
 	return r, err
+}
+
+// OpenRuns reads a run folder, or those of the several runs, which differ by their seed alone, that a folder holds.
+func OpenRuns(dir string) (runs []*Run, several bool, err error) {
+	run, err := OpenRun(dir)
+	inside := SeedFolders(dir)
+	if err == nil || len(inside) == 0 {
+		return []*Run{run}, false, err
+	}
+	for _, dir := range inside {
+		run, err := OpenRun(dir)
+		if err != nil {
+			return nil, true, err
+		}
+		runs = append(runs, run)
+	}
+	slices.SortFunc(runs, func(a, b *Run) int { return cmp.Compare(a.Config.Seed, b.Config.Seed) })
+	return runs, true, nil
+}
+
+// SeedFolders are the run folders that a folder of several runs holds, one for each seed.
+func SeedFolders(dir string) []string {
+	inside, err := filepath.Glob(filepath.Join(dir, "seed-*"))
+	if err != nil { // a name that is a wrong pattern is that of no such folder
+		return nil
+	}
+	return inside
 }
 
 // fits refuses a run's encoder for a pack that another recipe of preprocessing made, or whose held-out studies it was trained

@@ -136,6 +136,22 @@ func (s *selection) restore(kept model.Tensors, best float64) error {
 	return nil
 }
 
+// judge reports on the test studies as the jointly selected epoch's model predicts them. The predictions stay in the run's folder: other
+// runs are compared with them.
+func (s *selection) judge(run *Run, validation, test []eval.Prediction) (rep eval.Report, err error) {
+	opts, err := evalOptions(run, s.pack)
+	if err != nil {
+		return rep, err
+	}
+	if rep, err = eval.Evaluate(validation, test, opts); err != nil {
+		return rep, err
+	}
+	if err := s.compare(&rep, test, opts); err != nil {
+		return rep, err
+	}
+	return rep, run.leavePredictions(test)
+}
+
 // compare adds to a report of the joint selection's model, which predicts test, what each label's own epoch gives.
 func (s *selection) compare(rep *eval.Report, test []eval.Prediction, opts eval.Options) error {
 	for _, name := range opts.Untrained { // as the model has them

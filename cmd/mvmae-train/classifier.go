@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -37,6 +38,9 @@ func (c *ProbeCmd) Run(ctx context.Context, out *cli.Output) error {
 	}
 	if c.Encoder == "" {
 		return classifier{"probe", c.Data, string(c.Init), c.Out, c.Seeds, cfg, devicesFlag{c.deviceFlag, 1}, nil}.start(ctx, out, probe)
+	}
+	if err := cfg.CanProbeEncoder(); err != nil { // before there is a run folder
+		return cli.Exit(cli.ExitUsage, err)
 	}
 	e, err := openEncoder(c.Encoder, c.Device, c.Cache)
 	if err != nil {
@@ -84,7 +88,7 @@ func (c *SupervisedCmd) Run(ctx context.Context, out *cli.Output) error {
 // classifierFlags are those of probe, finetune and supervised alike.
 type classifierFlags struct {
 	Labels int `help:"Labelled training studies to learn from, chosen by seed; fewer are a part of more (default: all)." placeholder:"N"`
-	Seeds  int `help:"Runs to make, with seeds from the recipe's on, each in a folder of its own in RUN; the result is their mean and spread. The same command goes on where it was stopped." default:"1" placeholder:"K"`
+	Seeds  int `help:"Runs to make, with seeds from the recipe's on, each in a folder of its own in RUN; the result is their mean and spread. The same command, or resume RUN, goes on where it was stopped." default:"1" placeholder:"K"`
 	recipeFlags
 }
 
@@ -151,17 +155,46 @@ func (c classifier) start(ctx context.Context, out *cli.Output, fit fitter) erro
 	return leave(out, run, rep)
 }
 
-// startSeeds makes one run after the other in dir, or goes on with those that are there.
+// startSeeds makes the folders of all runs in dir, or takes those that are there, and trains one run after the other.
 func (c classifier) startSeeds(ctx context.Context, out *cli.Output, dev *train.Device, pack *data.Pack, dir string, fit fitter) error {
-	var seeds []uint64
-	var reports []eval.Report
+	var runs []*train.Run
 	for range c.seeds {
-		rep, err := c.seed(ctx, out, dev, pack, filepath.Join(dir, fmt.Sprint("seed-", c.cfg.Seed)), fit)
+		run, err := c.seedRun(filepath.Join(dir, fmt.Sprint("seed-", c.cfg.Seed)), pack, dev)
 		if err != nil {
 			return fmt.Errorf("seed %d: %w", c.cfg.Seed, err)
 		}
-		seeds, reports = append(seeds, c.cfg.Seed), append(reports, rep)
+		runs = append(runs, run)
 		c.cfg.Seed++
+	}
+	return fitSeeds(ctx, out, dev, pack, dir, runs, fit)
+}
+
+// seedRun makes the folder of one of several runs, or opens it.
+func (c classifier) seedRun(dir string, pack *data.Pack, dev *train.Device) (*train.Run, error) {
+	run, err := train.OpenRun(dir)
+	if err != nil {
+		return startRun(dir, c.kind, pack, c.data, c.init, c.encoder, dev, c.cfg)
+	}
+	if run.Info.Kind != c.kind || run.Config != c.cfg || run.Info.DataDigest != pack.Digest() {
+		return nil, hint.Wrap(fmt.Errorf("%s holds a run of another config, kind or pack", dir), "name another folder with --out")
+	}
+	return run, nil
+}
+
+// fitSeeds trains the runs of dir that have not ended, and leaves what all of them scored.
+func fitSeeds(ctx context.Context, out *cli.Output, dev *train.Device, pack *data.Pack, dir string, runs []*train.Run, fit fitter) error {
+	var seeds []uint64
+	var reports []eval.Report
+	for _, run := range runs {
+		seed := run.Config.Seed
+		rep, err := fit.seed(ctx, out, dev, run, pack)
+		if errors.Is(err, train.ErrInterrupted) {
+			return hint.Wrap(fmt.Errorf("seed %d: %w", seed, err), `go on with "mvmae-train resume %s"`, dir)
+		}
+		if err != nil {
+			return fmt.Errorf("seed %d: %w", seed, err)
+		}
+		seeds, reports = append(seeds, seed), append(reports, rep)
 	}
 	all := eval.OverSeeds(seeds, reports)
 	doc, err := json.MarshalIndent(all, "", "  ")
@@ -175,32 +208,23 @@ func (c classifier) startSeeds(ctx context.Context, out *cli.Output, dev *train.
 	if err != nil {
 		return err
 	}
-	out.Printf("%s %s\n%s", c.kind, dir, all.Table())
+	out.Printf("%s %s\n%s", runs[0].Info.Kind, dir, all.Table())
 	return out.Result(struct {
 		Run   string     `json:"run"`
 		Seeds eval.Seeds `json:"seeds"`
 	}{dir, all})
 }
 
-// seed is the report of one of several runs: of the folder, if there is a whole one.
-func (c classifier) seed(ctx context.Context, out *cli.Output, dev *train.Device, pack *data.Pack, dir string, fit fitter) (rep eval.Report, err error) {
-	run, err := train.OpenRun(dir)
-	switch {
-	case err == nil && (run.Info.Kind != c.kind || run.Config != c.cfg || run.Info.DataDigest != pack.Digest()):
-		return rep, hint.Wrap(fmt.Errorf("%s holds a run of another config, kind or pack", dir), "name another folder with --out")
-	case err != nil:
-		run, err = startRun(dir, c.kind, pack, c.data, c.init, c.encoder, dev, c.cfg)
-	case run.Finished():
-		doc, err := os.ReadFile(filepath.Join(dir, model.RunEvaluation))
+// seed is the report of one of several runs: the folder's, if the run has ended.
+func (fit fitter) seed(ctx context.Context, out *cli.Output, dev *train.Device, run *train.Run, pack *data.Pack) (rep eval.Report, err error) {
+	if run.Finished() {
+		doc, err := os.ReadFile(filepath.Join(run.Dir, model.RunEvaluation))
 		if err == nil {
 			err = json.Unmarshal(doc, &rep)
 		}
 		return rep, err
 	}
-	if err != nil {
-		return rep, err
-	}
-	fmt.Fprintf(out.Stderr, "%s: seed %d\n", c.kind, c.cfg.Seed)
+	fmt.Fprintf(out.Stderr, "%s: seed %d\n", run.Info.Kind, run.Config.Seed)
 	return fit.run(ctx, out, dev, run, pack)
 }
 

@@ -86,6 +86,7 @@ func TestProbe_EncoderOfAnONNXFileIsServed(t *testing.T) {
 		{[]string{"mvmae-export", "--run", in("probe"), "--precision", "int8", "--force", in("x.onnx")}, cli.ExitFailure, "in the encoder's own precision"},
 		{[]string{"mvmae-train", "eval", "--data", in("pack"), "--model", in("probe")}, cli.ExitFailure, "its encoder is an ONNX file"},
 		{[]string{"mvmae-train", "probe", "--data", in("pack"), "--encoder", encoder, "--init", in("probe")}, cli.ExitUsage, "--init"},
+		{[]string{"mvmae-train", "probe", "--data", in("pack"), "--encoder", encoder, "--recipe", "code"}, cli.ExitUsage, "--set probe.augment=false"},
 		{[]string{"mvmae-train", "pretrain", "--data", in("pack"), "--init", "nowhere.pth"}, cli.ExitUsage, "nowhere.pth"},
 	} {
 		cmd := program(t, c.args[0], c.args[1:]...)

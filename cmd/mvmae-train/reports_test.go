@@ -1,12 +1,15 @@
 package main
 
 import (
+	"encoding/csv"
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
+	"github.com/mvmae/mvmae/model"
 	"github.com/mvmae/mvmae/train"
 	"github.com/mvmae/mvmae/train/eval"
 )
@@ -51,6 +54,49 @@ func TestReports_PretrainDescribeAndProbeWithSeeds(t *testing.T) {
 	}
 	if s := first.Seeds; len(s.Seeds) != 2 || s.Seeds[1] != 2 || s.Macro.AUROC.Runs != 2 || s.Macro.AUROC != again.Seeds.Macro.AUROC {
 		t.Errorf("two runs: %+v, then %+v", s.Macro.AUROC, again.Seeds.Macro.AUROC)
+	}
+	// Stopped before its second run ended, the folder is gone on with by name alone.
+	if err := os.Remove(path("probes/seed-2/" + model.RunMetadata)); err != nil {
+		t.Fatal(err)
+	}
+	var resumed struct{ Seeds eval.Seeds }
+	if err := json.Unmarshal(must(t, "mvmae-train", "resume", path("probes"), "--device", "cpu", "--json"), &resumed); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(path("probes/seed-2/" + model.RunMetadata)); err != nil || resumed.Seeds.Macro.AUROC != first.Seeds.Macro.AUROC {
+		t.Errorf("resumed: %+v, want %+v (%v)", resumed.Seeds.Macro.AUROC, first.Seeds.Macro.AUROC, err)
+	}
+
+	// What the report counts is what the pack has: 40 studies, in table 4 by split and in figure 9 by label.
+	must(t, "mvmae-train", "report", path("probes"), "--out", path("tables"))
+	for name, want := range map[string]int{"table4": 40, "figure9": 40 * model.NumLabels} {
+		f, err := os.Open(path("tables/tables/" + name + ".csv"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		rows, err := csv.NewReader(f).ReadAll()
+		f.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := 0
+		for _, row := range rows[1:] {
+			n, err := strconv.Atoi(row[2])
+			if err != nil {
+				t.Fatal(err)
+			}
+			if row[1] != "images" && row[1] != "patients" {
+				got += n
+			}
+		}
+		if got != want {
+			t.Errorf("%s counts %d, want %d", name, got, want)
+		}
+	}
+	for _, name := range []string{"figure8.svg", "figure8.png", "figure9.svg"} {
+		if info, err := os.Stat(path("tables/figures/" + name)); err != nil || info.Size() == 0 {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 	if other, err := program(t, "mvmae-train", append(probe, "--labels", "9")...).Output(); err == nil {
 		t.Errorf("runs of 10 labelled studies were taken for runs of 9: %s", other)

@@ -62,9 +62,8 @@ func (p runOrFile) Validate() error {
 // openPack opens a pack and says what is odd about it.
 func openPack(dir string, out *cli.Output) (*data.Pack, error) {
 	pack, err := data.Open(dir)
-	if err == nil && pack.Manifest.DuplicatesAcrossSplits > 0 {
-		fmt.Fprintf(out.Stderr, "warning: %d images of the pack have the pixels of an image of another split: scores may be too good\n",
-			pack.Manifest.DuplicatesAcrossSplits)
+	if err == nil && pack.Leaking > 0 {
+		fmt.Fprintf(out.Stderr, "warning: %d studies are not used: they have an image whose pixels are held out in another split\n", pack.Leaking)
 	}
 	return pack, err
 }
@@ -217,17 +216,18 @@ func pretrain(ctx context.Context, out *cli.Output, dev *train.Device, run *trai
 
 // ResumeCmd goes on with a run that was stopped.
 type ResumeCmd struct {
-	Dir string `arg:"" name:"run" help:"Run folder." type:"existingdir"`
+	Dir string `arg:"" name:"run" help:"Run folder, or the folder of the runs that --seeds made." type:"existingdir"`
 	cacheFlag
 	devicesFlag
 }
 
 // Run goes on from the last checkpoint. A probe of recipe "paper", which is short, begins again.
 func (c *ResumeCmd) Run(ctx context.Context, out *cli.Output) error {
-	run, err := train.OpenRun(c.Dir)
+	runs, several, err := train.OpenRuns(c.Dir)
 	if err != nil {
 		return err
 	}
+	run := runs[0]
 	pack, err := packOf(run, out)
 	if err != nil {
 		return err
@@ -241,22 +241,31 @@ func (c *ResumeCmd) Run(ctx context.Context, out *cli.Output) error {
 		fmt.Fprintf(out.Stderr, "warning: the run began with another XLA plugin (%.12s, now %.12s): results may differ in the last bits\n",
 			run.Info.PluginDigest, dev.PluginDigest)
 	}
-	fit := fitter(finetune)
-	switch {
-	case run.Info.Kind == "pretrain":
+	if run.Info.Kind == "pretrain" {
 		return pretrain(ctx, out, dev, run, pack)
-	case run.Info.Encoder != nil:
-		e, err := openEncoder(run.Info.Encoder.Path, c.Device, c.Cache)
-		if err != nil {
-			return err
-		}
-		fit = probeWith(e)
-	case run.Info.Kind == "probe":
-		fit = probe
+	}
+	fit, err := c.fitter(run)
+	if err != nil {
+		return err
+	}
+	if several {
+		return fitSeeds(ctx, out, dev, pack, c.Dir, runs, fit)
 	}
 	rep, err := fit.run(ctx, out, dev, run, pack)
 	if err != nil {
 		return err
 	}
 	return leave(out, run, rep)
+}
+
+// fitter is how a classifier of the run's kind is trained.
+func (c *ResumeCmd) fitter(run *train.Run) (fitter, error) {
+	switch {
+	case run.Info.Encoder != nil:
+		e, err := openEncoder(run.Info.Encoder.Path, c.Device, c.Cache)
+		return probeWith(e), err
+	case run.Info.Kind == "probe":
+		return probe, nil
+	}
+	return finetune, nil
 }

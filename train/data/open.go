@@ -20,6 +20,7 @@ type Pack struct {
 	Recipe   cxr.Recipe
 	Images   []Image // in the order of the pixels
 	Studies  []Study // in the order of their first image
+	Leaking  int     // studies that are not among Studies: see dropLeaks
 
 	dir    string
 	pixels []byte // the mapped images.u8
@@ -38,7 +39,8 @@ type Study struct {
 }
 
 // Open maps the pack in dir into memory, read only, and checks all but the pixels: versions, sizes, the index's digest,
-// and that no patient is in two splits. Verify checks the pixels too. The caller closes the pack.
+// and that no patient is in two splits. Verify checks the pixels too. Studies that would leak into training what is held out are left
+// out (Leaking). The caller closes the pack.
 func Open(dir string) (*Pack, error) {
 	m, err := readManifest(dir)
 	if err != nil {
@@ -54,6 +56,7 @@ func Open(dir string) (*Pack, error) {
 	if err := p.mapPixels(); err != nil {
 		return nil, err
 	}
+	p.dropLeaks()
 	return p, nil
 }
 
@@ -151,22 +154,6 @@ func (p *Pack) Dir() string { return p.dir }
 // Digest stands for the pack's content: pixels, views, labels and splits.
 func (p *Pack) Digest() string {
 	return digestOf([]byte(p.Manifest.Pixels.SHA256 + p.Manifest.Index.SHA256)).SHA256
-}
-
-// HeldOutIn counts the validation and test images of p whose pixels are those of a training image of other.
-func (p *Pack) HeldOutIn(other *Pack) (n int) {
-	trained := map[[sha256.Size]byte]bool{}
-	for i, img := range other.Images {
-		if img.Split == Train {
-			trained[sha256.Sum256(other.Pixels(i))] = true
-		}
-	}
-	for i, img := range p.Images {
-		if img.Split != Train && trained[sha256.Sum256(p.Pixels(i))] {
-			n++
-		}
-	}
-	return n
 }
 
 // Verify reads every pixel and compares them with the manifest's digest.

@@ -46,6 +46,18 @@ func Compare(a, b []Prediction, optsA, optsB Options) (Against, error) {
 	return out, nil
 }
 
+// AsReported are the options with which the model of a report says what it said there: its thresholds and calibration as they are.
+func (r Report) AsReported() Options {
+	thresholds := r.Thresholds()
+	o := Options{
+		Rule: r.Fusion, Replicates: r.Bootstrap.Replicates, Seed: r.Bootstrap.Seed, OneView: r.ViewsPerStudy == "one", Thresholds: &thresholds,
+	}
+	if r.Calibration != nil {
+		o.Calibration = r.Calibration.Calibration
+	}
+	return o
+}
+
 // Table returns the comparison as text of at most 120 columns. The JSON document has the other metrics too.
 func (a Against) Table() string {
 	var b strings.Builder

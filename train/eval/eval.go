@@ -14,10 +14,11 @@ import (
 
 // Prediction is what a model says of one study, and the truth.
 type Prediction struct {
-	Patient, Study string
-	Views          []ViewPrediction
-	Labels         model.LabelSet
-	Person         Person
+	Patient string           `json:"patient"`
+	Study   string           `json:"study"`
+	Views   []ViewPrediction `json:"views"`
+	Labels  model.LabelSet   `json:"labels"`
+	Person  Person           `json:"-"`
 }
 
 // Person is what a study is grouped by in a report, beside its views.
@@ -29,8 +30,8 @@ type Person struct {
 
 // ViewPrediction is what a model says of one view.
 type ViewPrediction struct {
-	View   cxr.View
-	Logits [model.NumLabels]float32
+	View   cxr.View                 `json:"view"`
+	Logits [model.NumLabels]float32 `json:"logits"`
 }
 
 // Options say how to evaluate.

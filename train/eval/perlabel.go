@@ -30,15 +30,7 @@ func SelectPerLabel(report Report, joint, ownValidation, own []Prediction, opts 
 	if err != nil {
 		return PerLabel{}, fmt.Errorf("per-label selection: %w", err)
 	}
-	fitted := func(r Report) Options {
-		o, thresholds := opts, r.Thresholds()
-		o.Thresholds, o.Calibrate = &thresholds, ""
-		if r.Calibration != nil {
-			o.Calibration = r.Calibration.Calibration
-		}
-		return o
-	}
-	gain, err := Compare(own, joint, fitted(rep), fitted(report))
+	gain, err := Compare(own, joint, rep.AsReported(), report.AsReported())
 	if err != nil {
 		return PerLabel{}, fmt.Errorf("per-label selection: %w", err)
 	}

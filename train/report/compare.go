@@ -25,6 +25,7 @@ type Result struct {
 	Seed   uint64
 	Data   string // the pack
 	Eval   eval.Report
+	test   []eval.Prediction // none where the run left none
 }
 
 // Comparison is what a set of runs says, grouped by everything but the seed.
@@ -91,7 +92,7 @@ func Compare(dirs []string) (Comparison, error) {
 // withSeeds puts the runs of a folder that "--seeds" filled in its place.
 func withSeeds(dirs []string) (all []string) {
 	for _, dir := range dirs {
-		if seeds, err := filepath.Glob(filepath.Join(dir, "seed-*")); err == nil && len(seeds) > 0 {
+		if seeds := train.SeedFolders(dir); len(seeds) > 0 {
 			all = append(all, seeds...)
 			continue
 		}
@@ -116,6 +117,9 @@ func readResult(dir string) (Result, error) {
 	}
 	r := Result{
 		Dir: dir, Method: methodOf(run), Kind: run.Info.Kind, Labels: run.Config.Labels, Views: run.Config.Views, Seed: run.Config.Seed, Data: run.Info.Data, Eval: *rep,
+	}
+	if r.test, err = run.Predictions(); err != nil {
+		return Result{}, err
 	}
 	if r.Kind == "supervised" {
 		r.Kind = "finetune"

@@ -67,6 +67,9 @@ type progress struct {
 	Written  time.Time // of the last line
 }
 
+// WaitingPercent is how much of the time the device waits for its batches.
+func (p progress) WaitingPercent() float64 { return 100 * p.Last.Waiting }
+
 // WritePage writes the page of a run. rec may be nil. With refresh a browser asks for it anew after that time.
 func WritePage(w io.Writer, run *train.Run, rec *train.Reconstruction, refresh time.Duration) error {
 	p, err := newPage(run, rec)
@@ -172,9 +175,10 @@ func progressOf(run *train.Run, lines []train.StepMetrics, written time.Time) pr
 	}
 	share := min(epoch/epochs, 1)
 	p.Percent, p.Complete = int(100*share), share >= 1
-	if share > 0 && p.Last.ImagesPerSec > 0 {
+	if share > 0 && p.Last.ImagesPerSec > 0 && p.Last.Waiting < 1 {
 		images := float64(p.Step) * (1/share - 1) * float64(views*run.Config.Accumulate)
-		p.Left = time.Duration(images / p.Last.ImagesPerSec * float64(time.Second)).Truncate(time.Second)
+		rate := p.Last.ImagesPerSec * (1 - p.Last.Waiting)
+		p.Left = time.Duration(images / rate * float64(time.Second)).Truncate(time.Second)
 	}
 	return p
 }
@@ -207,6 +211,7 @@ func charts(lines []train.StepMetrics) (pictures []picture, err error) {
 		{title: "Learning rate", curves: []curve{series("", func(m train.StepMetrics) float64 { return m.LR })}},
 		{title: "Beta, the weight of the alignment loss", curves: []curve{series("", func(m train.StepMetrics) float64 { return m.Beta })}},
 		{title: "Images a second", curves: []curve{series("", func(m train.StepMetrics) float64 { return m.ImagesPerSec })}},
+		{title: "Share of the time spent waiting for data", curves: []curve{series("", func(m train.StepMetrics) float64 { return m.Waiting })}},
 		{title: "Gradient norm", curves: []curve{series("", func(m train.StepMetrics) float64 { return m.GradNorm })}},
 	} {
 		present := c.curves[:0]
@@ -223,7 +228,7 @@ func charts(lines []train.StepMetrics) (pictures []picture, err error) {
 		if err != nil {
 			return nil, err
 		}
-		body, err := encode(drawn, 14*vg.Centimeter, 8*vg.Centimeter, "svg")
+		body, err := figure{name: c.title, width: 16 * vg.Centimeter, height: 8 * vg.Centimeter, plot: drawn}.encode("svg")
 		if err != nil {
 			return nil, err
 		}
@@ -253,7 +258,7 @@ func reliability(bins eval.ReliableBins) (*picture, error) {
 	if err != nil {
 		return nil, err
 	}
-	body, err := encode(drawn, 12*vg.Centimeter, 10*vg.Centimeter, "svg")
+	body, err := figure{name: c.title, width: 14 * vg.Centimeter, height: 10 * vg.Centimeter, plot: drawn}.encode("svg")
 	if err != nil {
 		return nil, err
 	}

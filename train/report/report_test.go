@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -67,9 +68,9 @@ func makeRun(t *testing.T, name string, info train.RunInfo, cfg train.Config, sk
 	}
 	score := 0.7
 	lines := []train.StepMetrics{
-		{Step: 1, Epoch: 0.5, Loss: 0.7, LR: 1e-4, ImagesPerSec: 100}, {Step: 2, Epoch: 1, Loss: 0.6, LR: 2e-4, ImagesPerSec: 100, Score: &score},
+		{Step: 1, Epoch: 0.5, Loss: 0.7, LR: 1e-4, ImagesPerSec: 100}, {Step: 2, Epoch: 1, Loss: 0.6, LR: 2e-4, ImagesPerSec: 100, Waiting: 0.25, Score: &score},
 	}
-	for name, doc := range map[string]any{model.RunEvaluation: rep, model.RunMetadata: map[string]int{}} {
+	for name, doc := range map[string]any{model.RunEvaluation: rep, model.RunMetadata: map[string]int{}, "predictions.json": test} {
 		if err := run.WriteJSON(name, doc); err != nil {
 			t.Fatal(err)
 		}
@@ -147,7 +148,7 @@ func TestCompare_GroupsRunsThatDifferByTheirSeed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"tables/table1-probe.csv", "tables/table5-probe-mimic.csv", "tables/table8.csv", "figures/figure3-probe.svg", "figures/figure4-probe.png", "figures/figure5-probe.svg"} {
+	for _, name := range []string{"tables/table1-probe.csv", "tables/table5-probe-mimic.csv", "tables/table8.csv", "figures/figure3-probe.svg", "figures/figure4-probe.png", "figures/figure5-probe.svg", "figures/table8.svg"} {
 		if info, err := os.Stat(filepath.Join(out, name)); err != nil || info.Size() == 0 {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -171,10 +172,23 @@ func TestCompare_GroupsRunsThatDifferByTheirSeed(t *testing.T) {
 	if two["value"] != fmt.Sprint(float64(want8)) {
 		t.Errorf("gain of the second view %s, want %v", two["value"], want8)
 	}
+	value, low, high := number(t, two["value"]), number(t, two["low"]), number(t, two["high"])
+	if alone := float64(c.Groups[7].Runs[0].Eval.Macro.AUROC.High - c.Groups[7].Runs[0].Eval.Macro.AUROC.Low); !(low < value && value < high && high-low < alone) {
+		t.Errorf("gain %v in [%v, %v]: want a paired interval, narrower than the %v of one run", value, low, high, alone)
+	}
 	doc, err := os.ReadFile(filepath.Join(out, MarkdownFile))
 	if err != nil || !strings.Contains(string(doc), "left out: unfinished") || !strings.Contains(string(doc), "no pack of the runs is where it was") {
 		t.Errorf("the report does not say what it lacks: %v", err)
 	}
+}
+
+func number(t *testing.T, text string) float64 {
+	t.Helper()
+	x, err := strconv.ParseFloat(text, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return x
 }
 
 func readCells(t *testing.T, path string) map[string]map[string]string {
@@ -222,7 +236,7 @@ func TestWritePage_HoldsAllOfARun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"Step 2, 10 %", `alt="Loss"`, `alt="Validation macro AUROC"`, "Pleural Effusion", "macro mean", `alt="Reliability on test, all labels pooled"`, "layer_decay"} {
+	for _, want := range []string{"Step 2, 10 %", "25 % of the time waiting for data", `alt="Loss"`, `alt="Validation macro AUROC"`, "Pleural Effusion", "macro mean", `alt="Reliability on test, all labels pooled"`, "layer_decay"} {
 		if !strings.Contains(string(doc), want) {
 			t.Errorf("the page lacks %q", want)
 		}

@@ -8,6 +8,7 @@ import (
 	"github.com/mvmae/mvmae/model"
 	"github.com/mvmae/mvmae/model/metrics"
 	"github.com/mvmae/mvmae/train/data"
+	"github.com/mvmae/mvmae/train/eval"
 )
 
 // paperCombined are the AUROC and F1 on all four datasets in the paper's table 1.
@@ -39,7 +40,7 @@ func (c Comparison) Tables() []Table {
 		tables = append(tables, c.topFive(kind))
 	}
 	tables = append(tables, c.brier())
-	counts, states := c.counts()
+	counts, states, binary := c.counts()
 	tables = append(tables, counts)
 	for _, kind := range []string{"probe", "finetune"} {
 		for _, set := range c.datasets() {
@@ -50,7 +51,7 @@ func (c Comparison) Tables() []Table {
 	for _, kind := range []string{"probe", "finetune"} {
 		tables = append(tables, c.selection(kind), c.efficiency(kind), c.gain(kind))
 	}
-	return append(tables, states)
+	return append(tables, states, binary)
 }
 
 // grid makes a table with a row for each group and columns for each dataset.
@@ -172,7 +173,7 @@ func (c Comparison) views() Table {
 	t := Table{
 		Name: "table8", Title: "Table 8: one view against two", Head: []string{"one view", "two views", "gain"},
 		Missing: "it takes runs with --set views=one_of_two and --set views=two",
-		Notes:   []string{"Macro AUROC on the test studies that have exactly two views. The gain is the mean of the differences of runs of one seed; ± is their standard deviation.", brackets, paperNote},
+		Notes:   []string{"Macro AUROC on the test studies that have exactly two views. The gain is the mean of the differences of runs of one seed, on the same patients.", brackets, paperNote},
 	}
 	auroc := func(p part) metrics.Estimate { return p.macro.AUROC }
 	for _, kind := range []string{"probe", "finetune"} {
@@ -193,17 +194,14 @@ func (c Comparison) views() Table {
 	return t
 }
 
-// difference is the macro AUROC of a less that of b over the seeds that both have. It has no interval over patients: the reports
-// have no scores of studies ("mvmae-train eval --against" has it).
+// difference is the macro AUROC of a less that of b over the seeds that both have.
 func difference(a, b Group) Cell {
 	var d []metrics.Estimate
-	none := metrics.Value(math.NaN())
 	studies := 0
 	for _, x := range a.Runs {
 		for _, y := range b.Runs {
 			if x.Seed == y.Seed {
-				d = append(d, metrics.Estimate{Value: x.Eval.Macro.AUROC.Value - y.Eval.Macro.AUROC.Value, Low: none, High: none})
-				studies = x.Eval.Test.Studies
+				d, studies = append(d, x.less(y)), x.Eval.Test.Studies
 			}
 		}
 	}
@@ -211,6 +209,19 @@ func difference(a, b Group) Cell {
 		return Cell{}
 	}
 	return cell(d, studies)
+}
+
+// less is the macro AUROC of a run less that of another. It has its paired interval over patients where both runs left their predictions, of
+// the same studies.
+func (r Result) less(other Result) metrics.Estimate {
+	same := slices.EqualFunc(r.test, other.test, func(a, b eval.Prediction) bool { return a.Study == b.Study && a.Labels == b.Labels })
+	if same && len(r.test) > 0 {
+		if paired, err := eval.Compare(r.test, other.test, r.Eval.AsReported(), other.Eval.AsReported()); err == nil {
+			return paired.Macro.AUROC
+		}
+	}
+	none := metrics.Value(math.NaN())
+	return metrics.Estimate{Value: r.Eval.Macro.AUROC.Value - other.Eval.Macro.AUROC.Value, Low: none, High: none}
 }
 
 // selection compares one epoch for all labels with one for each (figures 3 and 10).
@@ -258,12 +269,13 @@ func (c Comparison) efficiency(kind string) Table {
 		Missing: "it takes runs with --labels N", Notes: []string{brackets},
 	}
 	sizes, names := c.sizes(kind)
-	for _, n := range sizes {
-		t.Head = append(t.Head, fmt.Sprint(n))
-	}
 	if len(sizes) == 0 {
 		return t
 	}
+	for _, n := range sizes {
+		t.Head = append(t.Head, fmt.Sprint(n))
+	}
+	sizes, t.Head = append(sizes, 0), append(t.Head, "all")
 	for _, name := range names {
 		row := Row{Name: name}
 		for _, n := range sizes {
@@ -279,7 +291,7 @@ func (c Comparison) gain(kind string) Table {
 	t := Table{
 		Name: "figure5-" + kind, Title: fmt.Sprintf("Figure 5: macro AUROC less that of Independent, %s", kindNames[kind]),
 		Missing: "it takes runs of Independent and of another method with as many labels",
-		Notes:   []string{"The mean of the differences of runs of one seed; ± is their standard deviation. For an interval over patients: mvmae-train eval --against."},
+		Notes:   []string{"The mean of the differences of runs of one seed, on the same patients.", brackets},
 	}
 	sizes, names := c.sizes(kind)
 	sizes = append(sizes, 0) // all
@@ -326,52 +338,51 @@ func (c Comparison) find(kind, method string, labels int) Group {
 	return Group{}
 }
 
-// counts are the studies of each dataset and split (table 4), and of each state of each label (figures 8 and 9).
-func (c Comparison) counts() (sizes, states Table) {
-	sizes = Table{Name: "table4", Title: "Table 4: studies by dataset and split", Head: []string{"train", "validate", "test", "images", "patients"}}
-	states = Table{
-		Name: "figure8", Title: "Figures 8 and 9: studies by label, as the datasets have them and binarised",
-		Notes: []string{"1, 0, -1 (uncertain) and blank are what the datasets' labellers wrote; in training 1 is positive and the rest negative. A label that a dataset does not have is absent, and takes no part."},
-	}
+// counts are the studies of each dataset and split (table 4), and of each label, as the datasets have it (figure 8) and binarised (figure 9).
+func (c Comparison) counts() (sizes, states, binary Table) {
 	packs, left := c.packs()
+	const gone = "no pack of the runs is where it was"
+	sizes = Table{
+		Name: "table4", Title: "Table 4: studies by dataset and split", Head: []string{"train", "validate", "test", "images", "patients"}, Missing: gone, Notes: left,
+	}
+	states = Table{
+		Name: "figure8", Title: "Figure 8: studies by label, as the datasets have them", Missing: gone,
+		Notes: []string{"1, 0, -1 (uncertain) and blank are what the datasets' labellers wrote. A label that a dataset does not have is not counted."},
+	}
+	binary = Table{
+		Name: "figure9", Title: "Figure 9: studies by label, binarised", Missing: gone,
+		Notes: []string{"As in training: 1 is positive, the rest negative. A label that a dataset does not have takes no part."},
+	}
+	for l := range model.NumLabels {
+		states.Rows, binary.Rows = append(states.Rows, Row{Name: model.Labels[l]}), append(binary.Rows, Row{Name: model.Labels[l]})
+	}
+	var names []string
 	for _, p := range packs {
 		defer p.Close()
-	}
-	sizes.Notes = left
-	sizes.Missing, states.Missing = "no pack of the runs is where it was", "no pack of the runs is where it was"
-	labels := map[string]*[model.NumLabels]map[model.LabelState]int{}
-	var sets []string
-	for _, p := range packs {
 		for _, set := range setsOf(p) {
 			name := set.name
-			if slices.Contains(sets, name) { // of another pack
-				name = fmt.Sprintf("%s (%d)", name, len(sets)+1)
+			if slices.Contains(names, name) { // of another pack
+				name = fmt.Sprintf("%s (%d)", name, len(names)+1)
 			}
-			sets, labels[name] = append(sets, name), &set.states
+			names = append(names, name)
 			sizes.Rows = append(sizes.Rows, Row{name, []Cell{
 				count(set.studies[data.Train]), count(set.studies[data.Validate]), count(set.studies[data.Test]), count(set.images), count(set.patients),
 			}})
-		}
-	}
-	for _, set := range sets {
-		for _, column := range []string{"1", "0", "-1", "blank", "positive", "negative"} {
-			states.Head = append(states.Head, set+", "+column)
-		}
-	}
-	for l, label := range model.Labels {
-		row := Row{Name: label}
-		for _, set := range sets {
-			s := labels[set][l]
-			rest := s[model.Negative] + s[model.Uncertain] + s[model.Blank]
-			for _, n := range []int{s[model.Positive], s[model.Negative], s[model.Uncertain], s[model.Blank], s[model.Positive], rest} {
-				row.Cells = append(row.Cells, count(n))
+			for _, state := range []string{"1", "0", "-1", "blank"} {
+				states.Head = append(states.Head, name+", "+state)
+			}
+			binary.Head = append(binary.Head, name+", positive", name+", negative")
+			for l, of := range set.states {
+				positive, rest := of[model.Positive], of[model.Negative]+of[model.Uncertain]+of[model.Blank]
+				states.Rows[l].Cells = append(states.Rows[l].Cells, count(positive), count(of[model.Negative]), count(of[model.Uncertain]), count(of[model.Blank]))
+				binary.Rows[l].Cells = append(binary.Rows[l].Cells, count(positive), count(rest))
 			}
 		}
-		if len(sets) > 0 {
-			states.Rows = append(states.Rows, row)
-		}
 	}
-	return sizes, states
+	if len(names) == 0 {
+		states.Rows, binary.Rows = nil, nil
+	}
+	return sizes, states, binary
 }
 
 // set is what a pack has of a dataset.

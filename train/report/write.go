@@ -41,9 +41,9 @@ func (c Comparison) Write(dir string) (files []string, err error) {
 	for _, f := range drawn {
 		pictures[f.name] = figureFolder + "/" + f.name + ".svg"
 		for _, format := range []string{"svg", "png"} {
-			body, err := encode(f.plot, f.width, f.height, format)
+			body, err := f.encode(format)
 			if err != nil {
-				return nil, fmt.Errorf("draw %s: %w", f.name, err)
+				return nil, err
 			}
 			if err := write(filepath.Join(figureFolder, f.name+"."+format), body); err != nil {
 				return nil, err
