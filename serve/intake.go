@@ -79,6 +79,7 @@ func (e *Engine) read(ctx context.Context, uploads iter.Seq2[Upload, error]) (*i
 			mu.Lock()
 			defer mu.Unlock()
 			if rejected != nil {
+				e.observer.Rejected(rejected.Code)
 				in.rejected = append(in.rejected, *rejected)
 			} else {
 				v.queue = waited

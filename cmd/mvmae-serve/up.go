@@ -112,8 +112,10 @@ func (c *UpCmd) Run(ctx context.Context, out *cli.Output) error {
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
 	var serving errgroup.Group
-	serving.Go(func() error { return server.Serve(ctx, ln) })
-	serving.Go(func() error { return receiver.serve(ctx) })
+	serving.Go(func() error { defer stop(); return server.Serve(ctx, ln) }) // without one listener there is no use in the other
+	if receiver != nil {
+		serving.Go(func() error { defer stop(); return receiver.Serve(ctx, receiver.ln) })
+	}
 	serving.Go(func() error { reload(ctx, hangup, models); return nil })
 	if err := c.ready(out, ln, receiver, models); err != nil {
 		stop()
