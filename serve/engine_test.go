@@ -384,16 +384,6 @@ func TestClassifyAll_OneFailureLeavesTheOthersAlone(t *testing.T) {
 	}
 }
 
-func TestClassifyAll_EndsWithItsCaller(t *testing.T) {
-	gone := errors.New("caller left")
-	ctx, cancel := context.WithCancelCause(t.Context())
-	e := fakeEngine(t, &fakeModel{during: func(context.Context) error { cancel(gone); return nil }}, Options{Workers: 1})
-	_, _, err := e.ClassifyAll(ctx, Uploads(files(t, servetest.Object{Study: "1.2"}, servetest.Object{Study: "1.3"})...))
-	if !errors.Is(err, gone) {
-		t.Errorf("error %v", err)
-	}
-}
-
 func TestClose_WaitsForTheStudiesInProgress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, proceed := blocking()
