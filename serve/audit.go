@@ -199,7 +199,7 @@ func (s *Server) audit(c *gin.Context, status int, body []byte) error {
 		return nil
 	}
 	r := AuditRecord{
-		Event: AuditRequest, Caller: c.GetString("caller"), Remote: c.RemoteIP(), Method: c.Request.Method, Route: route, Status: status,
+		Event: AuditRequest, Caller: c.GetString("caller"), Remote: c.RemoteIP(), Method: knownMethod(c.Request.Method), Route: route, Status: status,
 		Code: c.GetString("code"), Study: c.GetString("study"), Model: c.GetString("model"), LatencyMS: milliseconds(time.Since(c.GetTime("start"))),
 	}
 	if body != nil && status < http.StatusBadRequest {

@@ -181,7 +181,8 @@ func (b *batcher) execute(jobs []*job, images []float32) {
 			if j.ctx.Err() == nil {
 				b.execute([]*job{j}, images)
 			} else {
-				close(j.done) // nobody waits
+				j.err = context.Cause(j.ctx)
+				close(j.done)
 			}
 		}
 		return

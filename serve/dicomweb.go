@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/gin-gonic/gin"
 
@@ -28,7 +29,7 @@ func (s *Server) dicomwebRoutes(r *gin.Engine) {
 				defer func() { <-reading }()
 				handler(c)
 			default:
-				s.refuse(c, webBusy())
+				s.refuse(c, webBusy(0))
 			}
 		}
 	}
@@ -59,9 +60,11 @@ func (s *Server) needStore(c *gin.Context) {
 }
 
 // webBusy is what PS3.18 8.5 has a server say that does all it can; elsewhere this one says 429.
-func webBusy() *Problem {
-	return problem(http.StatusServiceUnavailable, "busy", "send it again after the seconds that Retry-After says",
+func webBusy(retryAfter time.Duration) *Problem {
+	p := problem(http.StatusServiceUnavailable, "busy", "send it again after the seconds that Retry-After says",
 		"the server has all the requests it can work on")
+	p.RetryAfter = retryAfter
+	return p
 }
 
 func (s *Server) notOffered(c *gin.Context) {

@@ -43,6 +43,7 @@ func describeDicomweb(doc *huma.OpenAPI, answers describer) {
 		responses["202"] = &huma.Response{Description: "Some are, or all with warnings.", Content: responses["200"].Content}
 		responses["409"] = &huma.Response{Description: "None is, for the reasons given.", Content: responses["200"].Content}
 		op := add(http.MethodPost, path, id, "Store objects (STOW-RS)", responses,
+			priorityParam(),
 			param("complete", "query", "false says that more of the studies is to come.", huma.TypeBoolean),
 			param("Study-Complete", "header", "Says the same, for callers who cannot add to the address.", huma.TypeBoolean))
 		op.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{typeRelated: requestBody().Content[typeRelated]}}

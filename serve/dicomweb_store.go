@@ -65,18 +65,22 @@ func (s *Server) stow(c *gin.Context) {
 		s.refuse(c, draining())
 		return
 	}
-	select {
-	case s.intake <- struct{}{}:
-		defer func() { <-s.intake }()
-	default:
-		s.refuse(c, webBusy())
+	ctx, ok := s.prioritised(c)
+	if !ok {
 		return
 	}
-	st := &storing{d: s.opts.Durable, study: study, from: studies.Source{Via: "stow", Remote: c.RemoteIP()}}
+	leave, full := s.admit(ctx, s.intake, &s.takes)
+	if full != nil {
+		s.refuse(c, webBusy(full.RetryAfter))
+		return
+	}
+	taken := false
+	defer func() { leave(taken) }()
+	st := &storing{d: s.opts.Durable, study: study, from: studies.Source{Via: "stow", Remote: c.RemoteIP(), Stat: isStat(ctx)}}
 	defer st.close()
 	for file, err := range parts(c.Writer, c.Request, s.opts.Limits, s.opts.ReadTimeout) {
 		if err == nil {
-			err = st.take(c.Request.Context(), file)
+			err = st.take(ctx, file)
 		}
 		if err != nil {
 			s.refuseStore(c, err)
@@ -87,6 +91,7 @@ func (s *Server) stow(c *gin.Context) {
 	if err != nil {
 		s.opts.Logger.Error("store objects", "error", err)
 	}
+	taken = len(kept) > 0
 	s.answerStore(c, st, kept)
 }
 

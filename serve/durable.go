@@ -69,7 +69,7 @@ func (o DurableOptions) withDefaults() DurableOptions {
 }
 
 // Sink receives outcomes: a webhook, a PACS. Each outcome is offered until Deliver has returned nil for it, so it may come
-// twice.
+// twice; those of urgent studies come beside the others, not behind them.
 type Sink interface {
 	// Name is the sink's name in file names and in the queue: small letters, digits and dashes.
 	Name() string
@@ -89,7 +89,6 @@ type Durable struct {
 	mu       sync.Mutex
 	versions map[string]progress // of the versions without an outcome that this server heard of
 	states   map[string]int      // studies by state at the last sweep
-	urgent   map[string]bool     // the studies that are to go before others once they are complete
 }
 
 // progress is what a server knows of a version. None of it needs to survive.
@@ -99,18 +98,15 @@ type progress struct {
 	running   time.Time // since
 }
 
-// The kinds of task that a complete study is: an urgent one does not stand in line behind the others.
-const (
-	taskClassify = "classify"
-	taskStat     = "classify-stat"
-)
+// taskClassify is the kind of task of classifying a study that is complete.
+const taskClassify = "classify"
 
 // taskDeliver is the kind of task of bringing an outcome to a sink.
 func taskDeliver(sink string) string { return "deliver-" + sink }
 
 // OpenDurable opens the studies in a folder. Nothing is worked on until Run.
 func OpenDurable(ctx context.Context, dir string, opts DurableOptions) (*Durable, error) {
-	d := &Durable{opts: opts.withDefaults(), versions: map[string]progress{}, urgent: map[string]bool{}}
+	d := &Durable{opts: opts.withDefaults(), versions: map[string]progress{}}
 	var names []string
 	for _, s := range opts.Sinks {
 		names = append(names, s.Name())
@@ -168,19 +164,14 @@ func (d *Durable) Run(ctx context.Context, models *Models) error {
 		return nil
 	})
 	group.Go(func() error { d.sweepAll(ctx); return nil })
-	for _, kind := range []string{taskStat, taskClassify} {
-		group.Go(func() error {
-			if d.opts.Workers < 0 {
-				return nil
-			}
-			return d.queue.Work(ctx, kind, d.opts.Workers, func(ctx context.Context, t queue.Task) error {
-				if kind == taskStat {
-					ctx = Stat(ctx)
-				}
-				return d.classify(ctx, models, t)
-			})
+	group.Go(func() error {
+		if d.opts.Workers < 0 {
+			return nil
+		}
+		return d.queue.Work(ctx, taskClassify, d.opts.Workers, func(ctx context.Context, t queue.Task) error {
+			return d.classify(ctx, models, t)
 		})
-	}
+	})
 	for _, sink := range d.opts.Sinks {
 		group.Go(func() error {
 			return d.queue.Work(ctx, taskDeliver(sink.Name()), 1, func(ctx context.Context, t queue.Task) error {
@@ -210,25 +201,16 @@ func (d *Durable) fetch(ctx context.Context, uid string) {
 func (d *Durable) complete(ctx context.Context, uid string) {
 	st, err := d.store.Study(uid)
 	if err == nil && st != nil && st.Current() == nil {
-		kind := taskClassify
-		d.mu.Lock()
-		if d.urgent[uid] {
-			kind = taskStat
-		}
-		delete(d.urgent, uid)
-		d.mu.Unlock()
-		err = d.publish(ctx, queue.Task{Kind: kind, Study: uid, Version: st.Version()}, false)
+		err = d.publish(ctx, classifying(st), false)
 	}
 	if err != nil {
 		d.opts.Logger.Error("put a study into the queue", "study", HashUID(uid), "error", err)
 	}
 }
 
-// hurry has a study go before others once it is complete. A server that ends before forgets it: the study is then one of many.
-func (d *Durable) hurry(uid string) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.urgent[uid] = true
+// classifying is the task of a study as it is now.
+func classifying(st *studies.Study) queue.Task {
+	return queue.Task{Kind: taskClassify, Study: st.UID, Version: st.Version(), Stat: st.Stat()}
 }
 
 // publishLimit is how long the queue may take to accept a task. It is tried again later.
@@ -237,14 +219,13 @@ const publishLimit = 5 * time.Second
 func (d *Durable) publish(ctx context.Context, t queue.Task, again bool) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), publishLimit)
 	defer cancel()
-	study := t.Kind == taskClassify || t.Kind == taskStat
-	if study { // first, or a worker might announce before us that it works on it
+	if t.Kind == taskClassify { // first, or a worker might announce before us that it works on it
 		d.announce(Event{StudyInstanceUID: t.Study, Version: t.Version, State: StateQueued})
 	}
 	if err := d.queue.Publish(ctx, t, again); err != nil {
 		return err
 	}
-	if study {
+	if t.Kind == taskClassify {
 		d.update(t.Version, func(p *progress) { p.published = time.Now() })
 	}
 	return nil
@@ -302,7 +283,7 @@ func (d *Durable) sweep(ctx context.Context) error {
 			}
 		}
 		for i := range st.Outcomes {
-			if err := d.send(ctx, &st.Outcomes[i], false); err != nil {
+			if err := d.send(ctx, st, &st.Outcomes[i], false); err != nil {
 				return err
 			}
 		}
@@ -348,14 +329,14 @@ func (d *Durable) remind(ctx context.Context, st *studies.Study) error {
 		d.gate.Arrived(st.UID, "")
 		return nil
 	}
-	return d.publish(ctx, queue.Task{Kind: taskClassify, Study: st.UID, Version: version}, false)
+	return d.publish(ctx, classifying(st), false)
 }
 
 // send puts an outcome into the queues of the sinks that have not confirmed it. A version may have another outcome than a
 // moment ago: after a retry.
-func (d *Durable) send(ctx context.Context, o *studies.Outcome, again bool) error {
+func (d *Durable) send(ctx context.Context, st *studies.Study, o *studies.Outcome, again bool) error {
 	for _, sink := range d.store.Unsent(o) {
-		if err := d.publish(ctx, queue.Task{Kind: taskDeliver(sink), Study: o.StudyInstanceUID, Version: o.Version}, again); err != nil {
+		if err := d.publish(ctx, queue.Task{Kind: taskDeliver(sink), Study: st.UID, Version: o.Version, Stat: st.Stat()}, again); err != nil {
 			return err
 		}
 	}
@@ -367,17 +348,18 @@ var ErrNotDead = errors.New("the study is no dead letter")
 
 // Retry puts a dead letter into the queue again, as if it were new.
 func (d *Durable) Retry(ctx context.Context, uid string) error {
-	return d.dead(uid, func(version string) error {
-		if err := d.store.Reopen(uid, version); err != nil {
+	return d.dead(uid, func(st *studies.Study) error {
+		if err := d.store.Reopen(uid, st.Version()); err != nil {
 			return err
 		}
-		return d.publish(ctx, queue.Task{Kind: taskClassify, Study: uid, Version: version}, true)
+		return d.publish(ctx, classifying(st), true)
 	})
 }
 
 // Discard gives a dead letter up.
 func (d *Durable) Discard(uid string) error {
-	return d.dead(uid, func(version string) error {
+	return d.dead(uid, func(st *studies.Study) error {
+		version := st.Version()
 		if err := d.store.Discard(uid, version); err != nil {
 			return err
 		}
@@ -386,7 +368,7 @@ func (d *Durable) Discard(uid string) error {
 	})
 }
 
-func (d *Durable) dead(uid string, do func(version string) error) error {
+func (d *Durable) dead(uid string, do func(st *studies.Study) error) error {
 	st, err := d.store.Study(uid)
 	if err != nil {
 		return err
@@ -397,7 +379,7 @@ func (d *Durable) dead(uid string, do func(version string) error) error {
 	if o := st.Current(); o == nil || o.State != studies.Dead {
 		return ErrNotDead
 	}
-	err = do(st.Version())
+	err = do(st)
 	if errors.Is(err, studies.ErrGone) {
 		return ErrNotDead // another was faster
 	}

@@ -67,7 +67,7 @@ func (s *Server) stage(ctx context.Context, c *gin.Context) (*studies.Study, []R
 		if err != nil {
 			return nil, nil, err
 		}
-		one, err := d.store.Stage(ctx, file.data, studies.Source{Via: "http", Remote: c.RemoteIP()}, func(o *studies.Object) {
+		one, err := d.store.Stage(ctx, file.data, studies.Source{Via: "http", Remote: c.RemoteIP(), Stat: isStat(ctx)}, func(o *studies.Object) {
 			ended = append(ended, d.gate.Arriving(o.StudyInstanceUID))
 		})
 		switch {
@@ -95,9 +95,6 @@ func (s *Server) stage(ctx context.Context, c *gin.Context) (*studies.Study, []R
 	uid := staged[0].StudyInstanceUID
 	if err := d.store.Commit(staged...); err != nil {
 		return nil, nil, err
-	}
-	if isStat(ctx) {
-		d.hurry(uid)
 	}
 	d.gate.Arrived(uid, "")
 	if c.Query("complete") != "false" {

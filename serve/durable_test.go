@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -18,6 +20,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/nats-io/nats-server/v2/server"
 
+	"github.com/mvmae/mvmae/dicom/pacs"
 	"github.com/mvmae/mvmae/serve/servetest"
 	"github.com/mvmae/mvmae/serve/studies"
 )
@@ -423,27 +426,69 @@ func TestDurable_ListPages(t *testing.T) {
 }
 
 // One routine study holds the only worker and others stand in line: the urgent one is worked on all the same, and its runs go
-// before theirs.
+// before theirs, by whatever way it came, and also after a restart that lost the queue.
 func TestDurable_StatDoesNotStandInLine(t *testing.T) {
-	d := openDurable(t, t.TempDir(), DurableOptions{Workers: 1})
-	for _, uid := range []string{"1.1", "1.2", "1.3"} {
-		decoded[studyDoc](t, d.call(t, "POST", "/v1/studies", servetest.Object{Study: uid, SOP: uid + ".1"}), 202)
+	object := servetest.Object{Study: "1.9", SOP: "1.9.1"}
+	for name, send := range map[string]func(d *durable){
+		"HTTP": func(d *durable) { decoded[studyDoc](t, d.call(t, "POST", "/v1/studies?priority=stat", object), 202) },
+		"HTTP, in a second request": func(d *durable) {
+			decoded[studyDoc](t, d.call(t, "POST", "/v1/studies", object), 202)
+			decoded[studyDoc](t, d.call(t, "POST", "/v1/studies?priority=stat", object), 202)
+		},
+		"STOW-RS": func(d *durable) {
+			if w := d.do(stow(t, "/studies?priority=stat", object.Bytes(t))); w.Code != 200 {
+				t.Errorf("STOW-RS: status %d: %s", w.Code, w.Body)
+			}
+		},
+		"C-STORE": func(d *durable) {
+			o := pacs.Object{SOPClassUID: "1.2.840.10008.5.1.4.1.1.1.1", SOPInstanceUID: object.SOP, Urgent: true}
+			if err := d.d.Archive().Keep(t.Context(), o, bytes.NewReader(object.Bytes(t))); err != nil {
+				t.Error(err)
+			}
+		},
+	} {
+		for _, restarted := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, restarted %v", name, restarted), func(t *testing.T) {
+				dir, opts := t.TempDir(), DurableOptions{Workers: 1, Quiet: time.Millisecond}
+				d := openDurable(t, dir, opts)
+				for _, uid := range []string{"1.1", "1.2", "1.3"} {
+					decoded[studyDoc](t, d.call(t, "POST", "/v1/studies", servetest.Object{Study: uid, SOP: uid + ".1"}), 202)
+				}
+				send(d)
+				if restarted {
+					d.stop()
+					if err := os.RemoveAll(filepath.Join(dir, "queue")); err != nil {
+						t.Fatal(err)
+					}
+					d = openDurable(t, dir, opts)
+				}
+				statGoesFirst(t, d)
+			})
+		}
 	}
-	if p := problemOf(t, d.call(t, "POST", "/v1/studies?priority=now", servetest.Object{Study: "1.9"})); p.Status != 400 || p.Code != "bad_query" {
-		t.Errorf("%+v", p)
+	d := openDurable(t, t.TempDir(), DurableOptions{})
+	for _, p := range []*Problem{
+		problemOf(t, d.call(t, "POST", "/v1/studies?priority=now", object)), problemOf(t, d.do(stow(t, "/studies?priority=now", object.Bytes(t)))),
+	} {
+		if p.Status != 400 || p.Code != "bad_query" {
+			t.Errorf("%+v", p)
+		}
 	}
-	decoded[studyDoc](t, d.call(t, "POST", "/v1/studies?priority=stat", servetest.Object{Study: "1.9", SOP: "1.9.1"}), 202)
+}
+
+// statGoesFirst runs a server that holds the urgent study 1.9 and others, of which none comes to an end before it.
+func statGoesFirst(t *testing.T, d *durable) {
+	t.Helper()
 	f, proceed := blocking()
 	var stat, routine atomic.Int32
 	block := f.during
 	f.during = func(ctx context.Context) error {
 		if isStat(ctx) {
 			stat.Add(1)
-		} else {
-			routine.Add(1)
-			return block(ctx)
+			return nil
 		}
-		return nil
+		routine.Add(1)
+		return block(ctx)
 	}
 	d.run(t, f)
 	d.wait(t, "1.9", "done")

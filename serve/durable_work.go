@@ -24,6 +24,9 @@ func (d *Durable) classify(ctx context.Context, models *Models, t queue.Task) er
 	if st == nil || st.Current() != nil { // removed, or the task was handed out twice
 		return nil
 	}
+	if st.Stat() {
+		ctx = Stat(ctx)
+	}
 	version := st.Version()
 	tried, reason, err := d.store.Attempts(st.UID, version)
 	if err != nil {
@@ -77,7 +80,7 @@ func (d *Durable) conclude(ctx context.Context, st *studies.Study, o studies.Out
 	d.opts.Logger.Info("study", "study", HashUID(st.UID), "state", string(o.State), "objects", len(st.Objects), "attempts", o.Attempts)
 	o.StudyInstanceUID, o.Version = st.UID, st.Version()
 	d.announce(Event{StudyInstanceUID: st.UID, Version: o.Version, State: string(o.State)})
-	if err := d.send(ctx, &o, true); err != nil {
+	if err := d.send(ctx, st, &o, true); err != nil {
 		d.opts.Logger.Warn("put an outcome into the queue", "error", err) // the next sweep does it
 	}
 	return nil

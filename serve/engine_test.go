@@ -384,16 +384,6 @@ func TestClassifyAll_OneFailureLeavesTheOthersAlone(t *testing.T) {
 	}
 }
 
-func TestClassifyAll_EndsWithItsCaller(t *testing.T) {
-	gone := errors.New("caller left")
-	ctx, cancel := context.WithCancelCause(t.Context())
-	e := fakeEngine(t, &fakeModel{during: func(context.Context) error { cancel(gone); return nil }}, Options{Workers: 1})
-	_, _, err := e.ClassifyAll(ctx, Uploads(files(t, servetest.Object{Study: "1.2"}, servetest.Object{Study: "1.3"})...))
-	if !errors.Is(err, gone) {
-		t.Errorf("error %v", err)
-	}
-}
-
 func TestClose_WaitsForTheStudiesInProgress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, proceed := blocking()
@@ -480,35 +470,6 @@ func TestClassify_ReadsNoFurtherThanItCanParse(t *testing.T) {
 			t.Errorf("%d files were taken in all, want 2", taken)
 		}
 	})
-}
-
-func TestClassify_CancelStopsAtOnce(t *testing.T) {
-	gone := errors.New("caller left")
-	list := files(t, servetest.Study("1.2", 1)...)
-	for _, when := range []string{"while reading", "during a run", "between runs"} {
-		ctx, cancel := context.WithCancelCause(t.Context())
-		f := &fakeModel{during: func(ctx context.Context) error {
-			cancel(gone)
-			if when == "between runs" {
-				return nil
-			}
-			<-ctx.Done()
-			return context.Cause(ctx)
-		}}
-		e := fakeEngine(t, f, Options{Workers: 1})
-		_, err := e.Classify(ctx, func(yield func(Upload, error) bool) {
-			if when == "while reading" {
-				cancel(gone)
-			}
-			Uploads(list...)(yield)
-		})
-		if !errors.Is(err, gone) || f.runs > 1 {
-			t.Errorf("%s: error %v after %d runs", when, err, f.runs)
-		}
-		if held := e.cores - e.workers.free; held != 0 {
-			t.Errorf("%s: %d workers are still held", when, held)
-		}
-	}
 }
 
 func TestClassify_FailureOfTheModelIsAnError(t *testing.T) {

@@ -1,10 +1,12 @@
 package serve
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/binary"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -115,6 +117,14 @@ func manyNames(t *testing.T, data []byte, n int) []byte {
 	return append(out, tail...)
 }
 
+// saysSmall is an archive of one file whose directory says that it inflates to ten bytes.
+func saysSmall(archive []byte) []byte {
+	lying := bytes.Clone(archive)
+	at := bytes.LastIndex(lying, []byte("PK\x01\x02"))
+	binary.LittleEndian.PutUint32(lying[at+24:], 10)
+	return lying
+}
+
 func TestFlood_ZipBomb(t *testing.T) {
 	const mib = 1 << 20
 	limits := Limits{RequestBytes: 8 * mib, FileBytes: 2 * mib, Files: 64}
@@ -127,6 +137,7 @@ func TestFlood_ZipBomb(t *testing.T) {
 	}{
 		{"one large file", inner, "file_too_large"},
 		{"one file under many names", manyNames(t, zeros[:mib], 60), "request_too_large"},
+		{"a file that says it is small", saysSmall(inner), "malformed_zip"},
 		{"a bomb in an archive", zipOf(t, []Upload{{Name: "inner.zip", Data: inner}}), "no_usable_view"},
 	} {
 		if len(c.body) > mib {
@@ -178,5 +189,35 @@ func TestFlood_Multipart(t *testing.T) {
 		if problemOf(t, w); w.Code != c.status || c.body.taken > c.taken || used > 128*mib {
 			t.Errorf("%s: status %d after %d bytes with %d MiB allocated: %s", c.name, w.Code, c.body.taken, used/mib, w.Body)
 		}
+	}
+}
+
+// What a chunked body costs beside its data is bounded by net/http (CVE-2023-39326): of megabytes of extensions, and of chunks of a byte, little is read.
+func TestFlood_Chunks(t *testing.T) {
+	const mib = 1 << 20
+	address := secured(t, readyServer(t, &fakeModel{}, ServerOptions{}))
+	for name, c := range map[string]forever{
+		"an endless extension": {first: "1;", then: strings.Repeat("a", 4096)},
+		"endless extensions":   {then: "1;" + strings.Repeat("a", 2048) + "\r\nx\r\n"},
+		"endless trailers":     {first: "0\r\n", then: strings.Repeat("A: b\r\n", 500)},
+	} {
+		conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: x\r\nContent-Type: application/dicom\r\nTransfer-Encoding: chunked\r\n\r\n", pathClassify)
+		sent := make(chan int64, 1)
+		go func() {
+			n, _ := io.Copy(conn, io.LimitReader(&c, 64*mib)) // until the server has had enough
+			sent <- n
+		}()
+		answer, err := bufio.NewReader(conn).ReadString('\n')
+		if err != nil || !strings.HasPrefix(answer, "HTTP/1.1 400 ") {
+			t.Errorf("%s: %q, %v", name, answer, err)
+		}
+		if n := <-sent; n > 32*mib {
+			t.Errorf("%s: %d bytes were taken", name, n)
+		}
+		conn.Close()
 	}
 }

@@ -63,22 +63,23 @@ type intake struct {
 func (e *Engine) read(ctx context.Context, uploads iter.Seq2[Upload, error]) (*intake, error) {
 	var in intake
 	var mu sync.Mutex
-	group, ctx := errgroup.WithContext(ctx)
+	group, reading := errgroup.WithContext(ctx)
 	var failed error
 	for file, err := range uploads {
 		if failed = err; failed != nil {
 			break
 		}
 		arrived := time.Now()
-		failed = e.workers.start(ctx, group.Go, func() error {
-			waited := e.stage(ctx, StageQueue, arrived)
-			v, rejected := e.parse(ctx, file)
+		failed = e.workers.start(reading, group.Go, func() error {
+			waited := e.stage(reading, StageQueue, arrived)
+			v, rejected := e.parse(reading, file)
 			if file.free != nil && v != nil { // else a decoder that was given up may still read it
 				file.free()
 			}
 			mu.Lock()
 			defer mu.Unlock()
 			if rejected != nil {
+				e.observer.Rejected(rejected.Code)
 				in.rejected = append(in.rejected, *rejected)
 			} else {
 				v.queue = waited
@@ -92,6 +93,9 @@ func (e *Engine) read(ctx context.Context, uploads iter.Seq2[Upload, error]) (*i
 	}
 	if err := group.Wait(); err != nil && failed == nil {
 		failed = err
+	}
+	if failed == nil && ctx.Err() != nil { // what was given up is not refused
+		failed = context.Cause(ctx)
 	}
 	if failed != nil {
 		return nil, failed

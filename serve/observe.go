@@ -31,6 +31,8 @@ type Observer interface {
 	Stage(ctx context.Context, s Stage, start time.Time, took time.Duration)
 	// Batch hears of each Run, of so many images.
 	Batch(images int)
+	// Rejected hears of each object that is not used, with the code of its Rejection; not of one that is there twice.
+	Rejected(code string)
 }
 
 // unobserved is the Observer of those who want none.
@@ -38,6 +40,7 @@ type unobserved struct{}
 
 func (unobserved) Stage(context.Context, Stage, time.Time, time.Duration) {}
 func (unobserved) Batch(int)                                              {}
+func (unobserved) Rejected(string)                                        {}
 
 // stage tells the observer of work that began at start and is done now, and returns how long it took.
 func (e *Engine) stage(ctx context.Context, s Stage, start time.Time) time.Duration {

@@ -217,7 +217,7 @@ func (s *Server) log(c *gin.Context) {
 	status, took := c.Writer.Status(), time.Since(start)
 	end(c.GetString("study"), c.GetString("code"), status)
 	s.opts.Telemetry.request(method, route, c.GetString("code"), status, took)
-	attrs := []any{"method", c.Request.Method, "route", route, "status", status, "duration", took}
+	attrs := []any{"method", method, "route", route, "status", status, "duration", took}
 	for _, key := range []string{"code", "study", "caller"} {
 		if v := c.GetString(key); v != "" {
 			attrs = append(attrs, key, v)

@@ -197,38 +197,6 @@ func TestHTTP_BusyIs429(t *testing.T) {
 	})
 }
 
-func TestHTTP_CallerThatLeavesStopsItsRun(t *testing.T) {
-	object := servetest.Object{}.Bytes(t)
-	form, formBody := formOf(t, []Upload{{Name: "a", Data: object}})
-	for contentType, body := range map[string][]byte{"application/dicom": object, form: formBody} {
-		synctest.Test(t, func(t *testing.T) {
-			f, proceed := blocking()
-			s := readyServer(t, f, ServerOptions{})
-			network, stop, stopped := running(t, s)
-			ctx, leave := context.WithCancel(t.Context())
-			answered := make(chan error, 1)
-			go func() { answered <- network.ask(ctx, contentType, body) }()
-			synctest.Wait()
-			if f.running != 1 {
-				t.Fatalf("%s: %d views run", contentType, f.running)
-			}
-			leave()
-			synctest.Wait()
-			if f.running != 0 || len(s.house) != 0 {
-				t.Errorf("%s: %d views run for nobody, %d studies are in the house", contentType, f.running, len(s.house))
-			}
-			if err := <-answered; !errors.Is(err, context.Canceled) {
-				t.Errorf("%s: the caller got %v", contentType, err)
-			}
-			close(proceed) // a run that went on may end now
-			stop()
-			if err := <-stopped; err != nil {
-				t.Error(err)
-			}
-		})
-	}
-}
-
 // A body that does not arrive has a deadline; a study that takes long does not. Time is synctest's.
 func TestServe_OnlyTheBodyHasADeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

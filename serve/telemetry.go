@@ -26,8 +26,8 @@ type Telemetry struct {
 	registry *prometheus.Registry
 	tracer   *tracing.Tracer // nil: off
 
-	stages, batches, requests *prometheus.HistogramVec
-	studies                   *prometheus.CounterVec
+	stages, batches, requests   *prometheus.HistogramVec
+	studies, refusals, rejected *prometheus.CounterVec
 }
 
 // NewTelemetry begins to count, and to send spans where the environment says so (OTEL_EXPORTER_OTLP_ENDPOINT and its kin).
@@ -58,13 +58,19 @@ func newMetrics() *Telemetry {
 			Name: "mvmae_studies_total",
 			Help: "Studies by how they came (classify: answered at once; kept: taken in for good) and what became of them, with the problem's code.",
 		}, []string{"via", "outcome", "code"}),
+		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "mvmae_http_refusals_total", Help: "Requests that were refused or failed, by the problem's code.",
+		}, []string{"route", "code"}),
+		rejected: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "mvmae_rejected_objects_total", Help: "Objects of studies that were not used, by why.",
+		}, []string{"code"}),
 	}
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "mvmae_build_info", Help: "1, with the program's version.",
 		ConstLabels: prometheus.Labels{"version": version.String(), "go_version": runtime.Version()},
 	})
 	build.Set(1)
-	t.registry.MustRegister(t.stages, t.batches, t.requests, t.studies, build,
+	t.registry.MustRegister(t.stages, t.batches, t.requests, t.studies, t.refusals, t.rejected, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return t
 }
@@ -74,7 +80,7 @@ func (t *Telemetry) Close(ctx context.Context) error { return t.tracer.Close(ctx
 
 // Observe is the observer of one model, for Options.Observe.
 func (t *Telemetry) Observe(m ModelID, device string) Observer {
-	o := &modelObserver{tracer: t.tracer, batches: t.batches.WithLabelValues(m.Name, device), stages: map[Stage]prometheus.Observer{}}
+	o := &modelObserver{tracer: t.tracer, rejected: t.rejected, batches: t.batches.WithLabelValues(m.Name, device), stages: map[Stage]prometheus.Observer{}}
 	for _, s := range stages() {
 		o.stages[s] = t.stages.WithLabelValues(string(s), m.Name, device)
 	}
@@ -82,9 +88,10 @@ func (t *Telemetry) Observe(m ModelID, device string) Observer {
 }
 
 type modelObserver struct {
-	tracer  *tracing.Tracer
-	batches prometheus.Observer
-	stages  map[Stage]prometheus.Observer
+	tracer   *tracing.Tracer
+	rejected *prometheus.CounterVec
+	batches  prometheus.Observer
+	stages   map[Stage]prometheus.Observer
 }
 
 func (o *modelObserver) Stage(ctx context.Context, s Stage, start time.Time, took time.Duration) {
@@ -93,6 +100,8 @@ func (o *modelObserver) Stage(ctx context.Context, s Stage, start time.Time, too
 }
 
 func (o *modelObserver) Batch(images int) { o.batches.Observe(float64(images)) }
+
+func (o *modelObserver) Rejected(code string) { o.rejected.WithLabelValues(code).Inc() }
 
 // knownMethod is a method as labels and spans have it: anybody may invent one.
 func knownMethod(method string) string {
@@ -106,6 +115,9 @@ func knownMethod(method string) string {
 // request counts a request that was answered.
 func (t *Telemetry) request(method, route, code string, status int, took time.Duration) {
 	t.requests.WithLabelValues(method, route, strconv.Itoa(status)).Observe(took.Seconds())
+	if code != "" {
+		t.refusals.WithLabelValues(route, code).Inc()
+	}
 	if route == pathClassify && method == http.MethodPost {
 		t.studies.WithLabelValues("classify", outcome(status), code).Inc()
 	}

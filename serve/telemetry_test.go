@@ -69,26 +69,30 @@ func TestMetrics_CountWhatHappened(t *testing.T) {
 		resultOf(t, post(s, form, bytes.NewReader(body)))
 	}
 	problemOf(t, post(s, "text/plain", strings.NewReader("x")))
+	problemOf(t, post(s, typeDICOM, bytes.NewReader(servetest.Object{BodyPart: "KNEE"}.Bytes(t))))
 	for _, method := range []string{"BREW", "PURGE"} {
 		s.Handler().ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(method, "/DOE", nil))
 	}
 	families := scrape(t, s)
 	for name, want := range map[string]float64{
-		"mvmae_stage_seconds stage=run model=fake device=cpu": 4,
-		"mvmae_stage_seconds stage=decode":                    4,
-		"mvmae_stage_seconds stage=queue":                     8,
-		"mvmae_stage_seconds stage=fuse":                      2,
-		"mvmae_batch_images model=fake device=cpu":            4,
-		"mvmae_studies_total via=classify outcome=done":       2,
-		"mvmae_studies_total code=unsupported_media_type":     1,
-		"mvmae_http_request_seconds route=" + pathClassify:    2,
-		"mvmae_http_request_seconds status=415 method=POST":   1,
-		"mvmae_http_request_seconds method=_OTHER status=404": 2,
-		"mvmae_studies_in_house via=classify":                 0,
-		"mvmae_studies_in_house_limit via=classify":           float64(cap(s.house)),
-		"mvmae_waiting_objects model=fake version=7":          0,
-		"mvmae_model_info model=fake sha256=0123 device=cpu":  1,
-		"mvmae_model_files state=stale":                       1, // the tests have no file
+		"mvmae_stage_seconds stage=run model=fake device=cpu":                         4,
+		"mvmae_stage_seconds stage=decode":                                            4,
+		"mvmae_stage_seconds stage=queue":                                             9,
+		"mvmae_stage_seconds stage=fuse":                                              2,
+		"mvmae_batch_images model=fake device=cpu":                                    4,
+		"mvmae_studies_total via=classify outcome=done":                               2,
+		"mvmae_studies_total code=unsupported_media_type":                             1,
+		"mvmae_rejected_objects_total code=not_chest":                                 1,
+		"mvmae_http_refusals_total code=not_found":                                    2,
+		"mvmae_http_refusals_total code=unsupported_media_type route=" + pathClassify: 1,
+		"mvmae_http_request_seconds route=" + pathClassify:                            2,
+		"mvmae_http_request_seconds status=415 method=POST":                           1,
+		"mvmae_http_request_seconds method=_OTHER status=404":                         2,
+		"mvmae_studies_in_house via=classify":                                         0,
+		"mvmae_studies_in_house_limit via=classify":                                   float64(cap(s.house)),
+		"mvmae_waiting_objects model=fake version=7":                                  0,
+		"mvmae_model_info model=fake sha256=0123 device=cpu":                          1,
+		"mvmae_model_files state=stale":                                               1, // the tests have no file
 
 		"mvmae_model_files state=failed":          0,
 		"mvmae_ready":                             1,

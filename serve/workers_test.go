@@ -77,10 +77,11 @@ func TestWorkers_PlaceOfOneWhoLeftGoesToTheNext(t *testing.T) {
 
 // heard is an Observer that counts.
 type heard struct {
-	mu      sync.Mutex
-	stages  map[Stage]int
-	batches []int
-	foreign int // calls with another request's context
+	mu       sync.Mutex
+	stages   map[Stage]int
+	batches  []int
+	rejected []string
+	foreign  int // calls with another request's context
 }
 
 type requestKey struct{}
@@ -103,6 +104,12 @@ func (h *heard) Batch(images int) {
 	h.batches = append(h.batches, images)
 }
 
+func (h *heard) Rejected(code string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.rejected = append(h.rejected, code)
+}
+
 func TestObserver_HearsOfEachStageOfEachObject(t *testing.T) {
 	h := &heard{}
 	e := fakeEngine(t, &fakeModel{}, Options{Observe: func(ModelID, string) Observer { return h }})
@@ -113,8 +120,8 @@ func TestObserver_HearsOfEachStageOfEachObject(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := map[Stage]int{StageRead: 1, StageQueue: 5, StageParse: 2, StageDecode: 2, StagePreprocess: 4, StageRun: 2, StageFuse: 1}
-	if diff := cmp.Diff(want, h.stages); diff != "" || h.foreign != 0 || !slices.Equal(h.batches, []int{1, 1}) {
-		t.Errorf("batches %v, %d calls that were wrong, stages (-want +got)\n%s", h.batches, h.foreign, diff)
+	if diff := cmp.Diff(want, h.stages); diff != "" || h.foreign != 0 || !slices.Equal(h.batches, []int{1, 1}) || len(h.rejected) != 1 {
+		t.Errorf("batches %v, rejected %v, %d calls that were wrong, stages (-want +got)\n%s", h.batches, h.rejected, h.foreign, diff)
 	}
 	if r.TimingsMS.Decode < 0 || r.TimingsMS.Parse < 0 {
 		t.Errorf("timings %+v", r.TimingsMS)

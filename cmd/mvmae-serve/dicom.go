@@ -102,14 +102,6 @@ func (n *node) open(ctx context.Context, archive pacs.Archive, maxBytes int64) (
 	return &receiver{server, ln}, nil
 }
 
-// serve answers peers until ctx ends. A nil receiver has none.
-func (r *receiver) serve(ctx context.Context) error {
-	if r == nil {
-		return nil
-	}
-	return r.Serve(ctx, r.ln)
-}
-
 // counts says what it has done; nil for nil.
 func (r *receiver) counts() func() pacs.Counts {
 	if r == nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -304,5 +305,19 @@ func TestUp_StoppedBeforeItBegan(t *testing.T) {
 	cmd.Process.Signal(syscall.SIGTERM)
 	if err := cmd.Wait(); err != nil {
 		t.Errorf("%v: %s", err, log.String())
+	}
+}
+
+// Without its listener a server is of no use: it ends, and whoever started it hears why.
+func TestStation_ListenerThatFailsIsTheEnd(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln.Close()
+	models := serve.NewModels(serve.ModelsOptions{})
+	one := &station{server: serve.NewServer(serve.ServerOptions{Models: models}), ln: ln, models: models}
+	if err := one.run(t.Context(), func() error { return nil }); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("error %v", err)
 	}
 }

@@ -104,31 +104,48 @@ func (c *UpCmd) Run(ctx context.Context, out *cli.Output) error {
 		Telemetry: telemetry, DICOM: receiver.counts(),
 		TLS: guards.tls, Certified: c.CallerCA != "", Tokens: guards.tokens, Audit: guards.audit,
 	})
-	// The server answers while the model is loaded, /readyz with 503, so that whoever watches it sees that it lives.
-	slog.Info("listening", "address", ln.Addr().String())
+	return (&station{server, ln, receiver, models, durable}).run(ctx, func() error { return c.ready(out, ln, receiver, models) })
+}
+
+// station is a server with all that it listens on and works with.
+type station struct {
+	server   *serve.Server
+	ln       net.Listener
+	receiver *receiver // nil without a DICOM node
+	models   *serve.Models
+	durable  *serve.Durable // nil where nothing is kept
+}
+
+// run serves until ctx ends, or one of the listeners fails: without it there is no use in the rest. load loads the models, while the
+// server answers already, /readyz with 503, so that whoever watches it sees that it lives.
+func (s *station) run(ctx context.Context, load func() error) error {
+	slog.Info("listening", "address", s.ln.Addr().String())
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	hangup := make(chan os.Signal, 1) // from before the first model is loaded on: nobody is ended by it
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
 	var serving errgroup.Group
-	serving.Go(func() error { return server.Serve(ctx, ln) })
-	serving.Go(func() error { return receiver.serve(ctx) })
-	serving.Go(func() error { reload(ctx, hangup, models); return nil })
-	if err := c.ready(out, ln, receiver, models); err != nil {
+	serving.Go(func() error { defer stop(); return s.server.Serve(ctx, s.ln) })
+	if s.receiver != nil {
+		serving.Go(func() error { defer stop(); return s.receiver.Serve(ctx, s.receiver.ln) })
+	}
+	serving.Go(func() error { reload(ctx, hangup, s.models); return nil })
+	if err := load(); err != nil {
 		stop()
 		return errors.Join(err, serving.Wait())
 	}
-	serving.Go(func() error { models.Run(ctx); return nil })
-	if durable != nil { // it works on while the server drains, then finishes what is at hand
-		working, rest := context.WithCancel(context.WithoutCancel(ctx))
-		var work errgroup.Group
-		work.Go(func() error { defer stop(); return durable.Run(working, models) })
-		err = serving.Wait()
-		rest()
-		return errors.Join(err, work.Wait())
+	serving.Go(func() error { s.models.Run(ctx); return nil })
+	if s.durable == nil {
+		return serving.Wait()
 	}
-	return serving.Wait()
+	// It works on while the server drains, then finishes what is at hand.
+	working, rest := context.WithCancel(context.WithoutCancel(ctx))
+	var work errgroup.Group
+	work.Go(func() error { defer stop(); return s.durable.Run(working, s.models) })
+	err := serving.Wait()
+	rest()
+	return errors.Join(err, work.Wait())
 }
 
 func (c *UpCmd) listen(ctx context.Context) (net.Listener, error) {

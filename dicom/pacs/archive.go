@@ -20,6 +20,7 @@ type Object struct {
 	SOPClassUID       string
 	SOPInstanceUID    string
 	TransferSyntaxUID string
+	Urgent            bool // its priority is HIGH
 }
 
 // Archive keeps received objects. Its methods are called from one goroutine per association.

@@ -227,7 +227,7 @@ func (a *association) store(ctx context.Context, m *message) *command {
 	if err := checkUID(m.SOPInstance); err != nil {
 		return refuse(RefusedIdentity, StatusInvalidInstance, "the SOP instance UID "+err.Error())
 	}
-	o := Object{a.id, m.SOPClass, m.SOPInstance, m.context.TransferSyntaxes[0]}
+	o := Object{a.id, m.SOPClass, m.SOPInstance, m.context.TransferSyntaxes[0], m.Priority == priorityHigh}
 	large := fmt.Sprintf("an object of more than %d bytes", a.opt.Limits.ObjectBytes)
 	m.data.limit, m.data.over = a.opt.Limits.ObjectBytes, &StatusError{Status: StatusOutOfResources, Comment: large}
 	err := a.keep(ctx, o, m.data)

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"runtime"
@@ -216,7 +217,7 @@ func TestServer_SlowSenders(t *testing.T) {
 				ours, theirs := net.Pipe()
 				ln.conns <- theirs
 				conn := associate(t, ours)
-				command := storeCommand("1.2.3.1")
+				command := storeCommand("1.2.3.1", 0)
 				if err := conn.Send(t.Context(), upper.PDV{ContextID: 1, Command: true, Last: true, Data: command}); err != nil {
 					t.Fatal(err)
 				}
@@ -253,7 +254,7 @@ func TestServer_LeavesHalfOpenPeers(t *testing.T) {
 		silent := []net.Conn{connect(), connect(), connect()}
 		associate(t, silent[1])
 		conn := associate(t, silent[2])
-		for _, p := range []upper.PDV{{ContextID: 1, Command: true, Last: true, Data: storeCommand("1.2.3.1")}, {ContextID: 1, Data: []byte("half")}} {
+		for _, p := range []upper.PDV{{ContextID: 1, Command: true, Last: true, Data: storeCommand("1.2.3.1", 0)}, {ContextID: 1, Data: []byte("half")}} {
 			if err := conn.Send(t.Context(), p); err != nil {
 				t.Fatal(err)
 			}
@@ -290,15 +291,39 @@ func associate(t *testing.T, nc net.Conn) *upper.Conn {
 }
 
 // storeCommand is a C-STORE-RQ, byte by byte.
-func storeCommand(uid string) []byte {
+func storeCommand(uid string, priority byte) []byte {
 	if len(uid)%2 != 0 {
 		uid += "\x00"
 	}
 	el := func(element byte, group byte, value string) string {
 		return "\x00\x00" + string([]byte{element, group}) + string([]byte{byte(len(value)), 0, 0, 0}) + value
 	}
-	set := el(2, 0, digitalXRay+"\x00") + el(0, 1, "\x01\x00") + el(0x10, 1, "\x01\x00") + el(0, 7, "\x00\x00") + el(0, 8, "\x00\x00") + el(0, 0x10, uid)
+	set := el(2, 0, digitalXRay+"\x00") + el(0, 1, "\x01\x00") + el(0x10, 1, "\x01\x00") + el(0, 7, string([]byte{priority, 0})) + el(0, 8, "\x00\x00") + el(0, 0x10, uid)
 	return []byte(el(0, 0, string([]byte{byte(len(set)), 0, 0, 0})) + set)
+}
+
+func TestServer_PriorityHighIsUrgent(t *testing.T) {
+	s := start(t, pacs.Options{})
+	nc, err := new(net.Dialer).DialContext(t.Context(), "tcp", fmt.Sprintf("%s:%d", s.node.Host, s.node.Port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn := associate(t, nc)
+	defer conn.Close()
+	for priority, urgent := range map[byte]bool{0: false, 1: true, 2: false} { // medium, high, low: PS3.7 9.3.1.1
+		uid := fmt.Sprintf("1.2.3.%d", priority)
+		for _, p := range []upper.PDV{{ContextID: 1, Command: true, Last: true, Data: storeCommand(uid, priority)}, {ContextID: 1, Last: true, Data: []byte("data")}} {
+			if err := conn.Send(t.Context(), p); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := conn.Receive(t.Context(), time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		if s.object(uid) == nil || s.about[uid].Urgent != urgent {
+			t.Errorf("priority %d: %+v", priority, s.about[uid])
+		}
+	}
 }
 
 // A server that is told to stop answers what it is at, and lets nothing new begin.
@@ -314,7 +339,7 @@ func TestServer_StopsAfterTheMessageAtHand(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		send(upper.PDV{ContextID: 1, Command: true, Last: true, Data: storeCommand("1.2.3.1")})
+		send(upper.PDV{ContextID: 1, Command: true, Last: true, Data: storeCommand("1.2.3.1", 0)})
 		send(upper.PDV{ContextID: 1, Data: []byte("half ")})
 		synctest.Wait()
 		stopped := make(chan struct{})

@@ -19,9 +19,9 @@ const (
 )
 
 const (
-	noDataSet      = 0x0101 // of CommandDataSetType; anything else says that a data set follows
-	withDataSet    = 0x0000
-	priorityMedium = 0x0000
+	noDataSet    = 0x0101 // of CommandDataSetType; anything else says that a data set follows
+	withDataSet  = 0x0000
+	priorityHigh = 0x0001 // of Priority; 0 is medium, 2 is low (PS3.7 9.3.1.1)
 )
 
 // command is a command set (PS3.7 9.3, 10.3): the elements that any message of this package has.
@@ -34,6 +34,7 @@ type command struct {
 	DataSet     bool
 	Status      Status
 	Comment     string // ErrorComment
+	Priority    uint16 // of C-STORE, C-FIND, C-MOVE
 	EventType   uint16 // of N-EVENT-REPORT
 	ActionType  uint16 // of N-ACTION
 	Destination string // MoveDestination
@@ -109,7 +110,7 @@ func (c *command) encode() []byte {
 	text(elDestination, c.Destination, ' ')
 	switch c.Field {
 	case cStoreRQ, cFindRQ, cMoveRQ:
-		number(elPriority, priorityMedium)
+		number(elPriority, c.Priority)
 	}
 	if c.DataSet {
 		number(elDataSetType, withDataSet)
@@ -192,6 +193,8 @@ func (c *command) number(element uint16) *uint16 {
 		return &c.MessageID
 	case elRespondedTo:
 		return &c.RespondedTo
+	case elPriority:
+		return &c.Priority
 	case elStatus:
 		return (*uint16)(&c.Status)
 	case elEventType:

@@ -375,7 +375,7 @@ for d in sets:
     ae.add_requested_context(d.SOPClassUID, d.file_meta.TransferSyntaxUID)
 a = ae.associate("127.0.0.1", port, ae_title="MVMAE")
 assert a.is_established
-out = {"echo": a.send_c_echo().Status, "store": [a.send_c_store(d).Status for d in sets]}
+out = {"echo": a.send_c_echo().Status, "store": [a.send_c_store(d, priority=i % 3).Status for i, d in enumerate(sets)]}
 ask = Dataset()
 ask.TransactionUID = "1.2.99"
 ask.ReferencedSOPSequence = []
@@ -422,7 +422,11 @@ func TestPeers_PynetdicomSendsEachSyntaxAndIsCommittedTo(t *testing.T) {
 	if got.Echo+got.Action != 0 || got.Event != 1 || got.Committed != len(syntaxes) || len(got.Store) != len(syntaxes) || slices.Max(got.Store) != 0 {
 		t.Errorf("pynetdicom's statuses: %+v", got)
 	}
-	for uid, want := range sent {
-		samePixels(t, want, s.object(uid))
+	for i := range syntaxes {
+		uid := fmt.Sprintf("1.2.3.9.%d", i)
+		samePixels(t, sent[uid], s.object(uid))
+		if high := i%3 == 1; s.about[uid].Urgent != high {
+			t.Errorf("object %d, sent with priority %d: urgent %v", i, i%3, !high)
+		}
 	}
 }

@@ -160,8 +160,8 @@ func (m *Model) check() error {
 	return m.metadata.SelfTest.Check(s, m.tolerance(), m.logits)
 }
 
-// tolerance is how far a logit may lie from that of the machine that exported the file. In float32 on a CPU the sums are done in
-// another order; CUDA multiplies in TF32, lower precisions round at other places, as much as the exporter saw them do.
+// tolerance is how far a logit may lie from that of the machine that exported the file. In float32 the sums are done in another order,
+// which is known for CPUs alone; lower precisions round at other places, as much as the exporter saw them do.
 func (m *Model) tolerance() float64 {
 	exact := m.metadata.Precision == "" || m.metadata.Precision == "fp32"
 	switch check := m.metadata.Check; {

@@ -24,7 +24,7 @@ func BenchmarkTask(b *testing.B) {
 		for p := range 8 {
 			publishing.Go(func() {
 				for i := range many / 8 {
-					if err := q.Publish(b.Context(), Task{"classify", "1.2", fmt.Sprintf("%s-%d-%d", run, p, i)}, false); err != nil {
+					if err := q.Publish(b.Context(), Task{Kind: "classify", Study: "1.2", Version: fmt.Sprintf("%s-%d-%d", run, p, i)}, false); err != nil {
 						b.Error(err)
 					}
 				}

@@ -5,6 +5,9 @@
 // from there on. [Queue.Publish] adds a [Task], [Queue.Work] takes tasks. A task is a reference of some hundred bytes: objects and
 // results never go through the queue, so it can be lost and made again from what lies on disk.
 //
+// Urgent tasks ([Task.Stat]) stand in a line of their own, with workers of its own: a subject and a consumer beside those of the
+// others, since JetStream hands out what it holds in the order it came.
+//
 // What JetStream is asked for: a stream of retention WorkQueue, one message per task at most (a subject for each, and a message
 // ID that is refused for two minutes after), every message synced to disk before it is acknowledged, explicit
 // acknowledgement that is itself acknowledged, a heartbeat while work lasts. How often a task is tried is not JetStream's

@@ -167,7 +167,19 @@ type Task struct {
 	Kind    string `json:"kind"` // what is to be done: classify, or the name of a receiver of outcomes
 	Study   string `json:"study"`
 	Version string `json:"version"`
+	// Stat tasks do not stand in line behind the others: they have workers of their own.
+	Stat bool `json:"stat,omitempty"`
 }
+
+// lane is the line that a task stands in, of its kind's two. No kind has a name that ends in statLane.
+func (t Task) lane() string {
+	if t.Stat {
+		return t.Kind + statLane
+	}
+	return t.Kind
+}
+
+const statLane = "_stat"
 
 // storeFailed is JetStream's error code for a message that a limit of the stream forbids.
 const storeFailed = 10077
@@ -179,11 +191,11 @@ func (q *Queue) Publish(ctx context.Context, t Task, again bool) error {
 	if err != nil {
 		return fmt.Errorf("publish task: %w", err)
 	}
-	id := t.Kind + "/" + t.Version
+	id := t.lane() + "/" + t.Version
 	if again {
 		id += "/" + time.Now().Format(time.RFC3339Nano)
 	}
-	_, err = q.stream.Publish(ctx, q.subject(t.Kind+"."+t.Version), data, jetstream.WithMsgID(id))
+	_, err = q.stream.Publish(ctx, q.subject(t.lane()+"."+t.Version), data, jetstream.WithMsgID(id))
 	var api *jetstream.APIError
 	if errors.As(err, &api) && api.ErrorCode == storeFailed && strings.Contains(api.Description, "per subject") {
 		return nil // it is there

@@ -46,7 +46,7 @@ func work(t *testing.T, q *Queue, kind string, do func(stop func(), task Task) e
 
 func TestQueue_EachTaskOnce(t *testing.T) {
 	q := open(t, t.TempDir())
-	one, other := Task{"classify", "1.2", "aa"}, Task{"deliver", "1.2", "aa"}
+	one, other := Task{Kind: "classify", Study: "1.2", Version: "aa"}, Task{Kind: "deliver", Study: "1.2", Version: "aa"}
 	publish(t, q, one, false)
 	publish(t, q, one, false)
 	publish(t, q, one, true) // it is still there
@@ -68,7 +68,7 @@ func TestQueue_EachTaskOnce(t *testing.T) {
 
 func TestWork_HandsOutAgainWhatFailed(t *testing.T) {
 	q := open(t, t.TempDir())
-	publish(t, q, Task{"classify", "1.2", "aa"}, false)
+	publish(t, q, Task{Kind: "classify", Study: "1.2", Version: "aa"}, false)
 	var tries atomic.Int32
 	work(t, q, "classify", func(stop func(), _ Task) error {
 		if tries.Add(1) == 1 {
@@ -85,8 +85,8 @@ func TestWork_HandsOutAgainWhatFailed(t *testing.T) {
 
 func TestWork_HeartbeatsKeepLongWorkHere(t *testing.T) {
 	q := open(t, t.TempDir())
-	publish(t, q, Task{"classify", "1.2", "aa"}, false)
-	publish(t, q, Task{"classify", "1.2", "bb"}, false)
+	publish(t, q, Task{Kind: "classify", Study: "1.2", Version: "aa"}, false)
+	publish(t, q, Task{Kind: "classify", Study: "1.2", Version: "bb"}, false)
 	var tries atomic.Int32
 	later := make(chan struct{})
 	work(t, q, "classify", func(stop func(), task Task) error {
@@ -111,10 +111,34 @@ func TestWork_HeartbeatsKeepLongWorkHere(t *testing.T) {
 	waiting(t, q, 0)
 }
 
+// Had the urgent task stood in line, both workers would wait for it for ever.
+func TestWork_UrgentTasksDoNotStandInLine(t *testing.T) {
+	q := open(t, t.TempDir())
+	for _, version := range []string{"a", "b", "c", "d"} {
+		publish(t, q, Task{Kind: "classify", Study: "1.2", Version: version}, false)
+	}
+	publish(t, q, Task{Kind: "classify", Study: "1.2", Version: "d", Stat: true}, false) // it has become urgent
+	waiting(t, q, 5)
+	var done atomic.Int32
+	urgent := make(chan struct{})
+	work(t, q, "classify", func(stop func(), task Task) error {
+		if task.Stat {
+			close(urgent)
+		} else {
+			<-urgent
+		}
+		if done.Add(1) == 5 {
+			stop()
+		}
+		return nil
+	})
+	waiting(t, q, 0)
+}
+
 func TestQueue_SurvivesItsProcess(t *testing.T) {
 	dir := t.TempDir()
 	q := open(t, dir)
-	publish(t, q, Task{"classify", "1.2", "aa"}, false)
+	publish(t, q, Task{Kind: "classify", Study: "1.2", Version: "aa"}, false)
 	if _, err := Open(t.Context(), Options{Dir: dir}); !errors.Is(err, ErrInUse) {
 		t.Errorf("a second server in the same folder: %v", err)
 	}

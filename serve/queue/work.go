@@ -23,14 +23,22 @@ const (
 // askAgain is how long a worker waits when the queue cannot be asked.
 const askAgain = 500 * time.Millisecond
 
-// Work takes tasks of a kind, n at a time, until ctx ends; what was begun is done to its end. do is given a context that
-// outlives ctx. A task is finished when do returns nil; after an error it is handed out again, to whoever has room for it,
+// Work takes tasks of a kind until ctx ends, n of the urgent ones and n of the others at a time, so that an urgent one waits for
+// urgent ones alone; what was begun is done to its end. do is given a context that outlives ctx. A task is finished when do returns nil; after an error it is handed out again, to whoever has room for it,
 // after a pause that grows. A task may be handed out twice, so do must bear that.
 func (q *Queue) Work(ctx context.Context, kind string, n int, do func(ctx context.Context, t Task) error) error {
+	var lanes errgroup.Group
+	for _, stat := range []bool{true, false} {
+		lanes.Go(func() error { return q.work(ctx, Task{Kind: kind, Stat: stat}.lane(), n, do) })
+	}
+	return lanes.Wait()
+}
+
+func (q *Queue) work(ctx context.Context, lane string, n int, do func(ctx context.Context, t Task) error) error {
 	var consumer jetstream.Consumer
 	err := persist(ctx, func(ctx context.Context) (err error) {
 		consumer, err = q.stream.CreateOrUpdateConsumer(ctx, q.config().Name, jetstream.ConsumerConfig{
-			Durable: kind, FilterSubject: q.subject(kind + ".>"), AckPolicy: jetstream.AckExplicitPolicy, AckWait: q.opts.AckWait,
+			Durable: lane, FilterSubject: q.subject(lane + ".>"), AckPolicy: jetstream.AckExplicitPolicy, AckWait: q.opts.AckWait,
 			MaxDeliver: -1, MaxAckPending: -1,
 		})
 		return err
@@ -39,14 +47,14 @@ func (q *Queue) Work(ctx context.Context, kind string, n int, do func(ctx contex
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("work on %s: %w", kind, err)
+		return fmt.Errorf("work on %s: %w", lane, err)
 	}
 	var group errgroup.Group
 	for range n {
 		group.Go(func() error {
 			for ctx.Err() == nil {
 				if err := q.next(ctx, consumer, do); err != nil && ctx.Err() == nil {
-					slog.Warn("ask the queue", "kind", kind, "error", err)
+					slog.Warn("ask the queue", "lane", lane, "error", err)
 					pause(ctx, askAgain)
 				}
 			}

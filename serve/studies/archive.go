@@ -23,7 +23,7 @@ var _ pacs.Archive = (*Archive)(nil)
 // Keep stores an object and tells the gate of it.
 func (a *Archive) Keep(ctx context.Context, o pacs.Object, part10 io.Reader) error {
 	var ended func()
-	st, err := a.Store.Stage(ctx, part10, Source{Via: "dimse", AE: o.CallingAE, Remote: o.Remote, Sender: o.Association.ID},
+	st, err := a.Store.Stage(ctx, part10, Source{Via: "dimse", AE: o.CallingAE, Remote: o.Remote, Stat: o.Urgent, Sender: o.Association.ID},
 		func(begun *Object) { ended = a.Gate.Arriving(begun.StudyInstanceUID) })
 	if ended != nil {
 		defer ended()

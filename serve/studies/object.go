@@ -37,6 +37,7 @@ type Source struct {
 	Via    string `json:"via,omitempty"`    // dimse, stow or http
 	AE     string `json:"ae,omitempty"`     // the sender's AE title
 	Remote string `json:"remote,omitempty"` // its network address
+	Stat   bool   `json:"stat,omitempty" doc:"The sender wants the study answered before others."`
 	// Sender is whatever the object came with: an association, a request. All that has the same Sender is of one piece.
 	Sender string `json:"-"`
 }

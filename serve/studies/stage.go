@@ -185,8 +185,14 @@ func (s *Store) commit(uid string, staged []*Staged) error {
 	e.synced = true
 	st := &Study{Objects: slices.Clone(e.study.Objects), Outcomes: e.study.Outcomes}
 	for _, one := range staged {
-		if !slices.ContainsFunc(st.Objects, func(o Object) bool { return o.Digest == one.Digest }) {
+		i := slices.IndexFunc(st.Objects, func(o Object) bool { return o.Digest == one.Digest })
+		if i < 0 {
 			st.Objects = append(st.Objects, one.Object)
+		} else if o := &st.Objects[i]; one.Source.Stat && !o.Source.Stat { // sent again because it has become urgent
+			o.Source.Stat = true
+			if err := s.writeIndex(filepath.Join(folder, o.Digest+indexExt), o); err != nil {
+				return diskError(err)
+			}
 		}
 	}
 	sortObjects(st.Objects)

@@ -61,6 +61,11 @@ func (s *Study) LastReceived() time.Time {
 	return s.Objects[len(s.Objects)-1].Received
 }
 
+// Stat says whether the sender of one of the objects wants the study answered before others.
+func (s *Study) Stat() bool {
+	return slices.ContainsFunc(s.Objects, func(o Object) bool { return o.Source.Stat })
+}
+
 // Conflicts says what to do with two objects of one SOP Instance UID and different bytes.
 type Conflicts string
 
