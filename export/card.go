@@ -68,7 +68,7 @@ func newCard(file *onnxpb.ModelProto, encoded File, path string, evaluation json
 	if c.Metadata, err = metadataIn(file); err != nil {
 		return nil, err
 	}
-	cost, err := costOf(c.Metadata.Spec, file)
+	cost, err := costOf(c.Metadata, file)
 	if err != nil {
 		return nil, err
 	}

@@ -103,6 +103,11 @@ func exportRun(ctx context.Context, runDir, out string, opts Options) (*Summary,
 	if err := r.prove(ctx, m, out, opts); err != nil {
 		return nil, err
 	}
+	if r.encoder != nil {
+		if err := r.encoder.count(&r.metadata, r.weights, out); err != nil {
+			return nil, err
+		}
+	}
 	summary.Check = r.metadata.Check
 	file, err := opts.Build(r.metadata, r.weights)
 	if err != nil {

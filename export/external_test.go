@@ -14,7 +14,6 @@ import (
 	"github.com/mvmae/mvmae/export/onnxpb"
 	"github.com/mvmae/mvmae/internal/hint"
 	"github.com/mvmae/mvmae/internal/libs"
-	"github.com/mvmae/mvmae/model"
 	"github.com/mvmae/mvmae/model/ort"
 )
 
@@ -49,11 +48,7 @@ func TestOpenEncoder_WeightsInAnotherFileAreTheSame(t *testing.T) {
 	joined := func(path string) ([]byte, *ONNXEncoder) {
 		e, err := OpenEncoder(path)
 		must(t, err)
-		head := model.Tensors{}
-		for _, p := range e.spec.Params(model.PartHead) {
-			head[p.Name] = model.Tensor{Dims: p.Dims, Data: make([]float32, p.Size())}
-		}
-		file, err := e.Build(exporttest.Metadata(e.spec), head)
+		file, err := e.Build(exporttest.Metadata(e.spec), noHead(e))
 		must(t, err)
 		data, err := proto.MarshalOptions{Deterministic: true}.Marshal(file)
 		must(t, err)
