@@ -20,7 +20,7 @@ func CardPaths(path string) (text, doc string) {
 }
 
 // Card says in one document what a model file is, what it was trained and measured on, and what it is for. It depends on the
-// run and the options alone: the same model has the same card.
+// run, or the weights, and the options alone: the same model has the same card.
 type Card struct {
 	SchemaVersion int    `json:"schema_version"`
 	Notice        string `json:"notice"`
@@ -34,20 +34,33 @@ type Card struct {
 		GFLOPs     float64   `json:"gflops"` // of an image; 0 where it is not known
 		Precision  Precision `json:"precision"`
 	} `json:"model"`
-	Parity struct {
-		Images        int     `json:"images"`
-		MaxDifference float64 `json:"max_difference"` // of a float32 logit from the trainer's
-		Tolerance     float64 `json:"tolerance"`
-	} `json:"parity"`
-	Metadata model.Metadata `json:"metadata"` // with precision_check; without the numbers of the embedding and the self-test, which are in the model file
+	Source   *CardSource    `json:"source,omitempty"` // of weights that this project did not train
+	Parity   *CardParity    `json:"parity"`           // null for weights without logits of a trainer
+	Metadata model.Metadata `json:"metadata"`         // with precision_check; without the numbers of the embedding and the self-test, which are in the model file
 	// Evaluation is what the trainer's evaluation says of the test studies; null if it left none.
 	Evaluation json.RawMessage `json:"evaluation"`
 
 	paths [2]string
 }
 
-func newCard(r *run, file *onnxpb.ModelProto, s *Summary) (*Card, error) {
-	c := &Card{SchemaVersion: 1, Notice: model.IntendedUse, Evaluation: r.report}
+// CardSource is the file of PyTorch that a network was taken from.
+type CardSource struct {
+	File    string   `json:"file"`
+	SHA256  string   `json:"sha256"`
+	Layout  string   `json:"layout"`   // whose names its tensors have: see package torch
+	LeftOut []string `json:"left_out"` // tensors that are no part of the model file
+}
+
+// CardParity is how well the graph reproduces the logits that the trainer left.
+type CardParity struct {
+	Images        int     `json:"images"`
+	MaxDifference float64 `json:"max_difference"` // of a float32 logit from the trainer's
+	Tolerance     float64 `json:"tolerance"`
+}
+
+// newCard is the card of a model for a path, as far as the model and a run's evaluation, which may be nil, tell it.
+func newCard(file *onnxpb.ModelProto, encoded File, path string, evaluation json.RawMessage) (*Card, error) {
+	c := &Card{SchemaVersion: 1, Notice: model.IntendedUse, Evaluation: evaluation}
 	if c.Evaluation == nil {
 		c.Evaluation = json.RawMessage("null")
 	}
@@ -55,17 +68,17 @@ func newCard(r *run, file *onnxpb.ModelProto, s *Summary) (*Card, error) {
 	if c.Metadata, err = metadataIn(file); err != nil {
 		return nil, err
 	}
-	cost, err := costOf(c.Metadata.Spec, file)
+	cost, err := costOf(c.Metadata, file)
 	if err != nil {
 		return nil, err
 	}
 	c.Metadata.SelfTest = nil
 	c.Metadata.Embedding = model.EmbeddingStats{DistanceP99: c.Metadata.Embedding.DistanceP99}
 	m := &c.Model
-	m.File, m.SHA256, m.Bytes, m.Nodes, m.Opset = filepath.Base(s.Model), s.SHA256, s.Bytes, s.Nodes, file.OpsetImport[0].Version
-	m.Parameters, m.GFLOPs, m.Precision = cost.Parameters, float64(cost.Embed)/1e9, s.Precision
-	c.Parity.Images, c.Parity.MaxDifference, c.Parity.Tolerance = s.Compared, s.MaxDifference, Tolerance
-	c.paths[0], c.paths[1] = CardPaths(s.Model)
+	m.File, m.SHA256, m.Bytes = filepath.Base(path), digestOf(encoded.Model), len(encoded.Model)
+	m.Nodes, m.Opset, m.Precision = len(file.Graph.Node), file.OpsetImport[0].Version, Precision(c.Metadata.Precision)
+	m.Parameters, m.GFLOPs = cost.Parameters, float64(cost.Embed)/1e9
+	c.paths[0], c.paths[1] = CardPaths(path)
 	return c, nil
 }
 
@@ -149,7 +162,11 @@ func (c *Card) text() (string, error) {
 	c.writeModel(&b)
 	c.writeData(&b)
 	if string(c.Evaluation) == "null" {
-		b.WriteString("\n## Results\n\nThe run left no evaluation.\n")
+		if c.Source != nil {
+			b.WriteString("\n## Results\n\nNothing was measured: thresholds are one half, nothing is calibrated.\n")
+		} else {
+			b.WriteString("\n## Results\n\nThe run left no evaluation.\n")
+		}
 		return b.String(), nil
 	}
 	var e evaluation
@@ -168,17 +185,35 @@ func (c *Card) writeModel(b *strings.Builder) {
 	if meta.Part != "" {
 		what = meta.Part + " of a classifier"
 	}
-	fmt.Fprintf(b, "# %s %s\n\n**%s**\n\nA %s of chest radiographs: %s on an encoder trained by %s, preset %s (%s), %s.\n\n",
-		meta.Name, meta.Version, c.Notice, what, meta.Kind, meta.Encoder.Method, meta.Spec.Preset, costText(m.Parameters, m.GFLOPs), m.Precision)
+	origin := fmt.Sprintf("%s on an encoder trained by %s", meta.Kind, meta.Encoder.Method)
+	if c.Source != nil {
+		origin = "weights of PyTorch, layout " + c.Source.Layout
+	}
+	fmt.Fprintf(b, "# %s %s\n\n**%s**\n\nA %s of chest radiographs: %s, preset %s (%s), %s.\n\n",
+		meta.Name, meta.Version, c.Notice, what, origin, meta.Spec.Preset, costText(m.Parameters, m.GFLOPs), m.Precision)
 	fmt.Fprintf(b, "| | |\n|---|---|\n| file | `%s`, %d bytes, %d nodes, opset %d |\n| SHA-256 | `%s` |\n", m.File, m.Bytes, m.Nodes, m.Opset, m.SHA256)
 	if w := meta.Weights; w != nil {
 		fmt.Fprintf(b, "| weights | `%s`, %d bytes, SHA-256 `%s` |\n", w.Name, w.Bytes, w.SHA256)
 	}
-	fmt.Fprintf(b, "| checkpoint SHA-256 | `%s` |\n| run | %s |\n| input | recipe %s, %d pixels a side; views %s |\n| fusion | %s |\n| licence | %s |\n",
-		meta.CheckpointSHA256, meta.RunID, meta.Preprocessing, meta.Spec.ImageSize, "frontal, lateral or unknown", meta.Fusion, meta.Licence)
-	fmt.Fprintf(b, "\n## Proof\n\nIn float32 the graph gives the trainer's logits of %d held-out images to within %.1e (allowed: %g).\n",
-		c.Parity.Images, c.Parity.MaxDifference, c.Parity.Tolerance)
-	switch p := meta.Check; {
+	if src := c.Source; src != nil {
+		fmt.Fprintf(b, "| weights of PyTorch | `%s`, SHA-256 `%s`; %d tensors left out |\n", src.File, src.SHA256, len(src.LeftOut))
+	} else {
+		fmt.Fprintf(b, "| checkpoint SHA-256 | `%s` |\n| run | %s |\n", meta.CheckpointSHA256, meta.RunID)
+	}
+	fmt.Fprintf(b, "| input | recipe %s, %d pixels a side; views %s |\n| fusion | %s |\n| licence | %s |\n",
+		meta.Preprocessing, meta.Spec.ImageSize, "frontal, lateral or unknown", meta.Fusion, meta.Licence)
+	c.writeProof(b)
+}
+
+func (c *Card) writeProof(b *strings.Builder) {
+	m := c.Model
+	b.WriteString("\n## Proof\n\n")
+	if p := c.Parity; p != nil {
+		fmt.Fprintf(b, "In float32 the graph gives the trainer's logits of %d held-out images to within %.1e (allowed: %g).\n", p.Images, p.MaxDifference, p.Tolerance)
+	} else {
+		b.WriteString("No trainer's answers came with the weights: the file was loaded and run, and compared with nothing.\n")
+	}
+	switch p := c.Metadata.Check; {
 	case p != nil:
 		verdict := "which is within the limit"
 		if !p.Passed {
@@ -195,7 +230,12 @@ func (c *Card) writeModel(b *strings.Builder) {
 }
 
 func (c *Card) writeData(b *strings.Builder) {
-	b.WriteString("\n## Training data\n\n| data set | patients | studies | images | frontal | lateral | unknown view |\n|---|---|---|---|---|---|---|\n")
+	b.WriteString("\n## Training data\n\n")
+	if c.Source != nil {
+		b.WriteString("Not known: the weights do not say which images they were trained on.\n")
+		return
+	}
+	b.WriteString("| data set | patients | studies | images | frontal | lateral | unknown view |\n|---|---|---|---|---|---|---|\n")
 	for _, name := range slices.Sorted(maps.Keys(c.Metadata.Datasets)) {
 		n := c.Metadata.Datasets[name]
 		fmt.Fprintf(b, "| %s | %d | %d | %d | %d | %d | %d |\n", name, n.Patients, n.Studies, n.Images, n.Frontal, n.Lateral, n.Unknown)

@@ -265,9 +265,12 @@ func tensorText(t *onnxpb.TensorProto) string {
 	return fmt.Sprintf("%s%v", strings.ToLower(onnxpb.TensorProto_DataType(t.DataType).String()), t.Dims)
 }
 
+// bfloat16 is TensorProto.BFLOAT16, which no graph of ours has.
+const bfloat16 onnxpb.TensorProto_DataType = 16
+
 // tensorTypes are the types of ONNX by the names that model.Floats knows.
 var tensorTypes = map[onnxpb.TensorProto_DataType]string{
-	onnxpb.TensorProto_FLOAT: "F32", onnxpb.TensorProto_DOUBLE: "F64", onnxpb.TensorProto_FLOAT16: "F16", 16: "BF16",
+	onnxpb.TensorProto_FLOAT: "F32", onnxpb.TensorProto_DOUBLE: "F64", onnxpb.TensorProto_FLOAT16: "F16", bfloat16: "BF16",
 	onnxpb.TensorProto_INT64: "I64", onnxpb.TensorProto_INT32: "I32", onnxpb.TensorProto_INT16: "I16", onnxpb.TensorProto_INT8: "I8",
 	onnxpb.TensorProto_UINT8: "U8", onnxpb.TensorProto_BOOL: "BOOL",
 }
@@ -287,7 +290,7 @@ func tensorValues(t *onnxpb.TensorProto, folder string) ([]float32, error) {
 	if whole != nil {
 		return whole, nil
 	}
-	raw, err := tensorBytes(t, folder)
+	raw, err := tensorBytes(t, folder, math.MaxInt64)
 	if err != nil {
 		return nil, fmt.Errorf("tensor %s: %w", t.Name, err)
 	}
@@ -300,38 +303,4 @@ func tensorValues(t *onnxpb.TensorProto, folder string) ([]float32, error) {
 		return nil, fmt.Errorf("tensor %s: %w", t.Name, err)
 	}
 	return values, nil
-}
-
-// tensorBytes are a tensor's bytes, which may lie in a file of weights.
-func tensorBytes(t *onnxpb.TensorProto, folder string) ([]byte, error) {
-	if t.DataLocation != onnxpb.TensorProto_EXTERNAL {
-		return t.RawData, nil
-	}
-	at := map[string]string{}
-	for _, e := range t.ExternalData {
-		at[e.Key] = e.Value
-	}
-	name := at["location"]
-	if !filepath.IsLocal(name) {
-		return nil, fmt.Errorf("its file %q is not beside the model", name)
-	}
-	offset, err := strconv.ParseInt(at["offset"], 10, 64)
-	if at["offset"] == "" {
-		offset, err = 0, nil
-	}
-	length, lengthErr := strconv.ParseInt(at["length"], 10, 64)
-	if err != nil || lengthErr != nil || offset < 0 || length < 0 {
-		return nil, fmt.Errorf("offset %q and length %q in %s", at["offset"], at["length"], name)
-	}
-	f, err := os.Open(filepath.Join(folder, name))
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	if info, err := f.Stat(); err != nil || length > info.Size()-offset {
-		return nil, fmt.Errorf("%s ends before byte %d", name, offset+length)
-	}
-	raw := make([]byte, length)
-	_, err = f.ReadAt(raw, offset)
-	return raw, err
 }

@@ -134,10 +134,11 @@ func newEncoder(path string, data []byte, notes EncoderNotes) (*ONNXEncoder, err
 		return nil, err
 	}
 	prune(e.graph.Graph, e.out.Name)
-	for _, t := range e.graph.Graph.Initializer {
-		if t.DataLocation == onnxpb.TensorProto_EXTERNAL {
-			return nil, hint.Wrap(fmt.Errorf("tensor %s lies in another file", t.Name), "save the encoder as one file: onnx.save(onnx.load(FILE), \"whole.onnx\")")
-		}
+	digest := sha256.New()
+	digest.Write(data)
+	beside := outside{folder: filepath.Dir(path), left: maxOutsideBytes, digest: digest}
+	if err := beside.takeIn(e.graph.Graph); err != nil {
+		return nil, err
 	}
 	if err := e.chooseInputs(); err != nil {
 		return nil, err
@@ -155,7 +156,8 @@ func newEncoder(path string, data []byte, notes EncoderNotes) (*ONNXEncoder, err
 	if err != nil {
 		return nil, err
 	}
-	e.File = model.EncoderFile{Path: abs, SHA256: digestOf(append(slices.Clip(data), doc...))}
+	digest.Write(doc)
+	e.File = model.EncoderFile{Path: abs, SHA256: hex.EncodeToString(digest.Sum(nil))}
 	return e, nil
 }
 
@@ -322,11 +324,11 @@ func (e *ONNXEncoder) Run(opts ort.Options) (*ort.Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	data, err := proto.Marshal(file)
+	encoded, err := Encode(file, e.File.Path, 0)
 	if err != nil {
 		return nil, err
 	}
-	m, err := ort.OpenBytes(e.File.Path, data, opts)
+	m, err := encoded.open(e.File.Path, opts)
 	if err != nil {
 		return nil, hint.Wrap(fmt.Errorf("encoder: %w", err), "ONNX Runtime must be able to run it on images of the size and channels in %s", encoderNotes(e.File.Path))
 	}

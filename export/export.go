@@ -2,8 +2,6 @@ package export
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"math"
 	"runtime"
@@ -105,22 +103,26 @@ func exportRun(ctx context.Context, runDir, out string, opts Options) (*Summary,
 	if err := r.prove(ctx, m, out, opts); err != nil {
 		return nil, err
 	}
+	if r.encoder != nil {
+		if err := r.encoder.count(&r.metadata, r.weights, out); err != nil {
+			return nil, err
+		}
+	}
 	summary.Check = r.metadata.Check
 	file, err := opts.Build(r.metadata, r.weights)
 	if err != nil {
 		return nil, err
 	}
-	summary.Nodes = len(file.Graph.Node)
 	encoded, err := Encode(file, out, opts.MaxFileBytes)
 	if err != nil {
 		return nil, err
 	}
-	digest := sha256.Sum256(encoded.Model)
-	summary.Bytes, summary.SHA256, summary.Weights = len(encoded.Model), hex.EncodeToString(digest[:]), encoded.WeightsName
-	card, err := newCard(r, file, summary)
+	card, err := newCard(file, encoded, out, r.report)
 	if err != nil {
 		return nil, err
 	}
+	card.Parity = &CardParity{Images: summary.Compared, MaxDifference: summary.MaxDifference, Tolerance: Tolerance}
+	summary.Nodes, summary.Bytes, summary.SHA256, summary.Weights = card.Model.Nodes, card.Model.Bytes, card.Model.SHA256, encoded.WeightsName
 	if err := encoded.Write(out); err != nil {
 		return nil, err
 	}
@@ -158,7 +160,7 @@ func (r *run) open(out string, o Graph, threads int, opts Options) (*ort.Model, 
 	if err != nil {
 		return nil, err
 	}
-	return encoded.open(out, threads)
+	return encoded.open(out, ort.Options{Threads: threads})
 }
 
 // compare runs the first image of the parity file by itself and then all of them in batches, on all cores: two sizes, so

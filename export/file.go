@@ -110,20 +110,32 @@ func (f File) Write(path string) error {
 	return replaceFile(path, f.Model)
 }
 
-// open makes a model ready to run that is not at its place yet, with so many threads to a Run.
-func (f File) open(path string, threads int) (*ort.Model, error) {
-	if f.WeightsName != "" {
-		dir, err := os.MkdirTemp("", "mvmae-export")
-		if err != nil {
-			return nil, err
-		}
-		defer os.RemoveAll(dir) // a session has read its weights when it is made
-		path = filepath.Join(dir, filepath.Base(path))
-		if err := os.WriteFile(filepath.Join(dir, f.WeightsName), f.Weights, 0o600); err != nil {
-			return nil, err
-		}
+// stage puts the weights that do not lie in the model into a folder of their own until remove is called, and returns the model's
+// path beside them.
+func (f File) stage(path string) (staged string, remove func(), err error) {
+	if f.WeightsName == "" {
+		return path, func() {}, nil
 	}
-	return ort.OpenBytes(path, f.Model, ort.Options{Threads: threads})
+	dir, err := os.MkdirTemp("", "mvmae-export")
+	if err != nil {
+		return "", nil, err
+	}
+	remove = func() { os.RemoveAll(dir) }
+	if err := os.WriteFile(filepath.Join(dir, f.WeightsName), f.Weights, 0o600); err != nil {
+		remove()
+		return "", nil, err
+	}
+	return filepath.Join(dir, filepath.Base(path)), remove, nil
+}
+
+// open makes a model ready to run that is not at its place yet.
+func (f File) open(path string, opts ort.Options) (*ort.Model, error) {
+	staged, remove, err := f.stage(path)
+	if err != nil {
+		return nil, err
+	}
+	defer remove() // a session has read its weights when it is made
+	return ort.OpenBytes(staged, f.Model, opts)
 }
 
 func replaceFile(path string, data []byte) error {

@@ -26,7 +26,7 @@ type Contents struct {
 	Nodes      int            `json:"nodes"`
 	Operators  map[string]int `json:"operators"`  // how many nodes of each
 	Parameters int            `json:"parameters"` // float32 values of the initializers, constants among them
-	GFLOPs     float64        `json:"gflops"`     // of an image; 0 where it is not known
+	GFLOPs     float64        `json:"gflops"`     // of an image; 0 where it is not known: see Metadata.Encoder.Uncounted
 	Card       *CardFile      `json:"card"`       // null for none beside the file
 	Inputs     []Port         `json:"inputs"`
 	Outputs    []Port         `json:"outputs"`
@@ -82,7 +82,7 @@ func Inspect(path string) (*Contents, error) {
 	if c.Metadata, err = metadataIn(file); err != nil {
 		return nil, fmt.Errorf("inspect %s: %w", path, err)
 	}
-	cost, err := costOf(c.Metadata.Spec, file)
+	cost, err := costOf(c.Metadata, file)
 	if err != nil {
 		return nil, fmt.Errorf("inspect %s: %w", path, err)
 	}

@@ -28,6 +28,7 @@ type TorchSummary struct {
 	LeftOut       []string   `json:"left_out"` // tensors that are no part of the file
 	Model         string     `json:"model"`
 	Notes         string     `json:"notes,omitempty"` // of an encoder: the TOML that "mvmae-train probe --encoder" reads
+	Card          string     `json:"card"`
 	Bytes         int        `json:"bytes"`
 	SHA256        string     `json:"sha256"`
 	Nodes         int        `json:"nodes"`
@@ -59,7 +60,7 @@ func FromTorch(weights, out string, part Part) (*TorchSummary, error) {
 	file, encoded, err := s.encode(metadata, n.Tensors)
 	if err == nil && part != Encoder {
 		var m *ort.Model
-		if m, err = encoded.open(out, 1); err == nil {
+		if m, err = encoded.open(out, ort.Options{}); err == nil {
 			metadata.SelfTest, err = m.SelfTest()
 			err = errors.Join(err, m.Close())
 		}
@@ -70,8 +71,7 @@ func FromTorch(weights, out string, part Part) (*TorchSummary, error) {
 	if err != nil {
 		return nil, fmt.Errorf("from-torch %s: %w", weights, err)
 	}
-	s.Nodes, s.Bytes, s.SHA256 = len(file.Graph.Node), len(encoded.Model), digestOf(encoded.Model)
-	if err := s.write(encoded); err != nil {
+	if err := s.write(file, encoded); err != nil {
 		return nil, fmt.Errorf("from-torch %s: %w", weights, err)
 	}
 	return s, nil
@@ -86,14 +86,36 @@ func (s *TorchSummary) encode(metadata model.Metadata, weights model.Tensors) (*
 	return file, encoded, err
 }
 
-// write leaves the file; an encoder, which was not run yet, when it was, and with its notes.
-func (s *TorchSummary) write(f File) error {
-	if s.Part != Encoder {
-		return f.Write(s.Model)
+// write leaves the file and its card; an encoder, which was not run yet, when it was, and with its notes.
+func (s *TorchSummary) write(file *onnxpb.ModelProto, f File) error {
+	card, err := newCard(file, f, s.Model, nil)
+	if err != nil {
+		return err
 	}
+	card.Source = &CardSource{File: filepath.Base(s.Weights), SHA256: s.WeightsSHA256, Layout: s.Layout, LeftOut: s.LeftOut}
+	s.Nodes, s.Bytes, s.SHA256, s.Card = card.Model.Nodes, card.Model.Bytes, card.Model.SHA256, card.paths[0]
+	if s.Part == Encoder {
+		if err := s.writeNotes(f); err != nil {
+			return err
+		}
+	}
+	return errors.Join(f.Write(s.Model), card.write())
+}
+
+// writeNotes leaves an encoder's notes when the encoder was run as they say.
+func (s *TorchSummary) writeNotes(f File) error {
 	s.Notes = encoderNotes(s.Model)
 	notes := EncoderNotes{ImageSize: s.Spec.ImageSize, Channels: 1, Mean: []float64{0}, Std: []float64{1}, Input: "image", View: "view", Output: "embedding"}
-	e, err := newEncoder(s.Model, f.Model, notes)
+	doc, err := toml.Marshal(notes)
+	if err != nil {
+		return err
+	}
+	staged, remove, err := f.stage(s.Model)
+	if err != nil {
+		return err
+	}
+	defer remove()
+	e, err := newEncoder(staged, f.Model, notes)
 	if err != nil {
 		return err
 	}
@@ -101,12 +123,8 @@ func (s *TorchSummary) write(f File) error {
 	if err != nil {
 		return err
 	}
-	doc, err := toml.Marshal(notes)
-	if err != nil {
-		return err
-	}
 	doc = append([]byte("# Pixels in [0,1] as they are: their scaling is in the graph.\n"), doc...)
-	return errors.Join(m.Close(), replaceFile(s.Notes, doc), f.Write(s.Model))
+	return errors.Join(m.Close(), replaceFile(s.Notes, doc))
 }
 
 // torchMetadata say what is known of weights from elsewhere. Nothing was tuned: thresholds are one half, nothing is calibrated,

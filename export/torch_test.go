@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/mvmae/mvmae/export/exporttest"
 	"github.com/mvmae/mvmae/internal/codecprog"
 	"github.com/mvmae/mvmae/internal/hint"
@@ -51,6 +53,7 @@ func checkTorch(t *testing.T, dir string) {
 			if (summary.Part == Full) != whole || summary.Nodes == 0 || summary.SHA256 == "" {
 				t.Fatalf("summary %+v", summary)
 			}
+			checkTorchCard(t, summary)
 			m, err := openTorch(out, whole)
 			must(t, err)
 			defer m.Close()
@@ -66,6 +69,31 @@ func checkTorch(t *testing.T, dir string) {
 				compareRows(t, "logits", logits, want.Logits, torchTolerance)
 			}
 		})
+	}
+}
+
+// checkTorchCard wants a card that says where the weights come from, and nothing that nobody measured.
+func checkTorchCard(t *testing.T, s *TorchSummary) {
+	t.Helper()
+	text, doc := CardPaths(s.Model)
+	data, err := os.ReadFile(doc)
+	must(t, err)
+	var card Card
+	must(t, json.Unmarshal(data, &card))
+	want := &CardSource{File: filepath.Base(s.Weights), SHA256: s.WeightsSHA256, Layout: s.Layout, LeftOut: s.LeftOut}
+	if diff := cmp.Diff(want, card.Source); diff != "" || card.Parity != nil || string(card.Evaluation) != "null" || card.Model.SHA256 != s.SHA256 || card.Model.GFLOPs <= 0 {
+		t.Errorf("card %+v\n%s", card, diff)
+	}
+	data, err = os.ReadFile(text)
+	must(t, err)
+	for _, want := range []string{s.WeightsSHA256, "layout " + s.Layout, "Nothing was measured", "compared with nothing", "Not known", model.IntendedUse} {
+		if !strings.Contains(string(data), want) {
+			t.Errorf("the card lacks %q:\n%s", want, data)
+		}
+	}
+	x, err := Inspect(s.Model)
+	if err != nil || s.Card != text || x.Card == nil || !x.Card.Current {
+		t.Errorf("inspect finds card %+v, error %v", x, err)
 	}
 }
 

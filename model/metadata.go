@@ -92,6 +92,9 @@ type Encoder struct {
 	Step       int    `json:"step,omitempty"`   // optimiser steps it had done
 	DataSHA256 string `json:"data_sha256,omitempty"`
 	SHA256     string `json:"sha256,omitempty"` // of the file, where the encoder is not of a run
+	// FLOPs of an image, of a graph that came as an ONNX file, with its head; or the operator that keeps them from being known.
+	FLOPs     int64  `json:"flops,omitempty"`
+	Uncounted string `json:"uncounted,omitempty"`
 }
 
 // EncoderFile says which ONNX encoder a probe's head belongs to.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/pelletier/go-toml/v2"
 
+	"github.com/mvmae/mvmae/dicom/cxr"
 	"github.com/mvmae/mvmae/internal/hint"
 	"github.com/mvmae/mvmae/model"
 	"github.com/mvmae/mvmae/model/fuse"
@@ -29,8 +30,11 @@ type Config struct {
 	Clean  bool   `toml:"clean"`
 	Method string `toml:"method"` // mvmae; independent: the same without the alignment loss; mvmae-v2t: the same with reports
 	Preset string `toml:"preset"`
-	Seed   uint64 `toml:"seed"`
-	Labels int    `toml:"labels"` // labelled training studies a classifier may see, chosen by seed; 0 for all
+	// ImageSize is the side of the images that the network takes, a multiple of its patches': 0 for the preset's own. Half of it
+	// is a quarter of the patches, and of the time.
+	ImageSize int    `toml:"image_size"`
+	Seed      uint64 `toml:"seed"`
+	Labels    int    `toml:"labels"` // labelled training studies a classifier may see, chosen by seed; 0 for all
 	// Views are those that a classifier is trained and judged on: all; two, of the studies that have exactly two; one_of_two, the
 	// first frontal one, or the first, of the same studies (table 8 of the MVMAE paper compares the last two).
 	Views      string  `toml:"views"`
@@ -201,6 +205,9 @@ func (c Config) Spec() (model.Spec, error) {
 	if err == nil && c.Recipe == "code" {
 		spec = spec.Reference()
 	}
+	if c.ImageSize != 0 {
+		spec.ImageSize = c.ImageSize
+	}
 	return spec, err
 }
 
@@ -218,6 +225,11 @@ func (c Config) Validate() error {
 	_, known := named(c.Recipe)
 	check(known, "recipe", c.Recipe, "paper or code")
 	check(c.Method == "mvmae" || c.Method == "independent" || c.Method == methodV2T, "method", c.Method, "mvmae, independent or mvmae-v2t")
+	if spec, err := c.Spec(); err == nil {
+		p := spec.PatchSize
+		fits := c.ImageSize == 0 || c.ImageSize >= p && c.ImageSize <= cxr.CropSize && c.ImageSize%p == 0
+		check(fits, "image_size", c.ImageSize, fmt.Sprintf("0, or a multiple of the patches' %d up to %d", p, cxr.CropSize))
+	}
 	check(c.Labels >= 0, "labels", c.Labels, "0 or more")
 	check(slices.Contains([]string{viewsAll, viewsTwo, viewsOneOfTwo}, c.Views), "views", c.Views, "all, two or one_of_two")
 	check(c.Epochs > 0 && c.Epochs <= 1e6, "epochs", c.Epochs, "more than 0, at most 1e6")

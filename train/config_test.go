@@ -71,6 +71,19 @@ func TestConfigSpec_RecipeCodeIsTheReferenceNetwork(t *testing.T) {
 	}
 }
 
+func TestConfigSpec_ImageSizeReplacesThePresets(t *testing.T) {
+	for set, want := range map[string]int{"image_size=112": 112, "image_size=0": 224} {
+		cfg, err := LoadConfig("paper", []string{"preset=small", set})
+		if err != nil {
+			t.Fatal(err)
+		}
+		spec, err := cfg.Spec()
+		if err != nil || spec.ImageSize != want || spec.PatchSize != 16 || spec.Validate() != nil {
+			t.Errorf("%s: %+v, %v", set, spec, err)
+		}
+	}
+}
+
 func TestLoadConfig_ErrorsNamePlaceAndCure(t *testing.T) {
 	for _, c := range []struct{ doc, set, want, hint string }{
 		{"\n[optim]\nwarmup_epoch = 3\n", "", "recipe.toml:3: unknown key optim.warmup_epoch", "did you mean optim.warmup_epochs?"},
@@ -85,7 +98,9 @@ func TestLoadConfig_ErrorsNamePlaceAndCure(t *testing.T) {
 		{"recipe = \"code\"\nclean = false\nbatch_views = 64", "", "batch_views is 64: want a multiple of 3", ""},
 		{"finetune = {layer_decay = 0, drop_path = 1, pool = \"max\"}", "", "finetune.pool is max: want cls or mean", ""},
 		{"[finetune.optim]\nbase_lrr = 1", "", "unknown key finetune.optim.base_lrr", "finetune.optim.base_lr?"},
-		{"preset = \"huge\"", "", `unknown preset "huge"`, ""},
+		{"preset = \"small\"", "image_size=120", "image_size is 120: want 0, or a multiple of the patches' 16 up to 224", ""},
+		{"", "image_size=240", "image_size is 240", ""},
+		{"preset = \"huge\"\nimage_size = 64", "", `unknown preset "huge"`, ""},
 	} {
 		path := filepath.Join(t.TempDir(), "recipe.toml")
 		if err := os.WriteFile(path, []byte(c.doc), 0o644); err != nil {

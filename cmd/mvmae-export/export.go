@@ -101,6 +101,8 @@ func (c *InspectCmd) Run(_ context.Context, out *cli.Output) error {
 	line("operators", "%s", operators(x.Operators))
 	if x.GFLOPs > 0 {
 		line("cost", "%.3g GFLOPs an image", x.GFLOPs)
+	} else if op := m.Encoder.Uncounted; op != "" {
+		line("cost", "not known: operator %s is not counted", op)
 	}
 	for _, p := range x.Inputs {
 		line("input", "%s %s [%s]", p.Name, p.Type, strings.Join(p.Shape, ","))

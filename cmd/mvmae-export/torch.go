@@ -38,6 +38,6 @@ func (c *FromTorchCmd) Run(_ context.Context, out *cli.Output) error {
 	if s.Notes != "" {
 		out.Printf("notes %s\n", s.Notes)
 	}
-	out.Printf("sha256 %s\n", s.SHA256)
+	out.Printf("card %s\nsha256 %s\n", s.Card, s.SHA256)
 	return out.Result(s)
 }

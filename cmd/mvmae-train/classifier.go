@@ -129,7 +129,7 @@ func (c classifier) start(ctx context.Context, out *cli.Output, fit fitter) erro
 		if err != nil {
 			return err
 		}
-		c.cfg.Preset, c.cfg.Method = from.Config.Preset, from.Config.Method
+		c.cfg.Preset, c.cfg.ImageSize, c.cfg.Method = from.Config.Preset, from.Config.ImageSize, from.Config.Method
 	}
 	pack, err := openPack(c.data, out)
 	if err != nil {

@@ -67,7 +67,7 @@ func TestProbe_EncoderOfAnONNXFileIsServed(t *testing.T) {
 		t.Errorf("%v in\n%s", err, study)
 	}
 	text := string(must(t, "mvmae-export", "inspect", in("probe.onnx")))
-	for _, want := range []string{"cnn-probe", "preset onnx", "probe on onnx", "Conv", "image float [N,1,64,64]", "embedding float [N,32]"} {
+	for _, want := range []string{"cnn-probe", "preset onnx", "probe on onnx", "Conv", "image float [N,1,64,64]", "embedding float [N,32]", "0.00133 GFLOPs an image"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("inspect lacks %q:\n%s", want, text)
 		}
