@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -245,5 +246,44 @@ func BenchmarkHTTP_Guards(b *testing.B) {
 			}
 			b.ReportMetric(float64((cpu(b)-before).Microseconds())/float64(b.N), "cpu-µs/op")
 		})
+	}
+}
+
+// With a key nothing that is written down is what anybody makes of a UID without it: neither of a study that is answered at once, nor of one
+// that is kept.
+func TestUIDKey_NamesStudiesInLogAndAudit(t *testing.T) {
+	const uid = "1.2.345"
+	key := UIDKey("a secret of a server")
+	if key.Hash(uid) == HashUID(uid) || key.Hash("") != "" || UIDKey(nil).Hash(uid) != HashUID(uid) {
+		t.Errorf("with a key %q and %q, without %q", key.Hash(uid), key.Hash(""), UIDKey(nil).Hash(uid))
+	}
+	// openssl dgst -sha256 -hmac, the first twelve digits
+	if got := key.Hash(uid); got != "86f94ad90e31" {
+		t.Errorf("%s", got)
+	}
+	var log bytes.Buffer
+	logger := slog.New(slog.NewTextHandler(&log, nil))
+	a, path := auditIn(t, t.TempDir())
+	d := openDurable(t, t.TempDir(), DurableOptions{Audit: a, Logger: logger, UIDKey: key})
+	d.Server = readyServer(t, &fakeModel{}, ServerOptions{Audit: a, Logger: logger, UIDKey: key, Durable: d.d})
+	d.run(t, &fakeModel{})
+	object := servetest.Object{Study: uid}
+	resultOf(t, post(d.Server, typeDICOM, bytes.NewReader(object.Bytes(t))))
+	decoded[studyDoc](t, d.call(t, "POST", pathStudies, object), 202)
+	d.wait(t, uid, "done")
+	for _, path := range []string{pathStudies + "/" + uid, pathWeb + "/studies/" + uid + "/metadata"} {
+		if w := d.call(t, "GET", path); w.Code != 200 {
+			t.Errorf("%s: %s", path, w.Body)
+		}
+	}
+	d.stop()
+	audit, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{"log": log.String(), "audit log": string(audit)} {
+		if n := strings.Count(text, key.Hash(uid)); n != 5 || strings.Contains(text, HashUID(uid)) {
+			t.Errorf("%s: the study is named %d times by the key:\n%s", name, n, text)
+		}
 	}
 }

@@ -99,7 +99,7 @@ func (s *Server) pathUIDs(c *gin.Context) (study, series, instance string, ok bo
 		}
 	}
 	if study != "" {
-		c.Set("study", HashUID(study))
+		c.Set("study", s.opts.UIDKey.Hash(study))
 	}
 	return study, series, instance, true
 }

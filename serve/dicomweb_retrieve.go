@@ -74,7 +74,7 @@ func (s *Server) retrieve(c *gin.Context) {
 	out := &patient{c.Writer, http.NewResponseController(c.Writer)}
 	for i, o := range objects {
 		if err := s.sendObject(out, heads[i], o); err != nil {
-			s.opts.Logger.Warn("hand out an object", "study", HashUID(o.StudyInstanceUID), "error", err)
+			s.opts.Logger.Warn("hand out an object", "study", s.opts.UIDKey.Hash(o.StudyInstanceUID), "error", err)
 			return
 		}
 	}
@@ -147,7 +147,7 @@ func (s *Server) metadata(c *gin.Context) {
 		}
 	}
 	if err != nil {
-		s.opts.Logger.Warn("hand out metadata", "study", HashUID(objects[0].StudyInstanceUID), "error", err)
+		s.opts.Logger.Warn("hand out metadata", "study", s.opts.UIDKey.Hash(objects[0].StudyInstanceUID), "error", err)
 		return // the array stays open: no reader takes it for whole
 	}
 	_, _ = out.Write([]byte("]\n"))

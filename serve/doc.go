@@ -7,7 +7,7 @@
 // Refused are: more than one study or patient in a request, a study of which no view can be used (each object has its own
 // code in the list of the rejected), containers that are damaged or past Limits. Every refusal is a *Problem with a stable
 // code. Nothing in an error's text or a log line that leaves the process for anyone but the caller names a patient or a
-// UID: study UIDs are hashed there (HashUID).
+// UID: study UIDs are hashed there (UIDKey).
 //
 // The documents and codes that callers read are in package api; package client is such a caller.
 package serve

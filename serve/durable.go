@@ -31,6 +31,7 @@ type DurableOptions struct {
 	Retain            time.Duration     // finished studies are removed so long after; 0 is never
 	Sinks             []Sink            // the receivers of outcomes
 	Audit             *Audit            // notes every outcome; nothing is classified that cannot be noted. nil is none
+	UIDKey            UIDKey            // names studies in the log, the audit log and spans
 	MaxBytes          int64             // of one object; default that of studies.Options
 	DiskHigh, DiskLow int               // watermarks in percent; defaults those of studies.Options
 	NATS              string            // addresses of a cluster; "" is the queue inside this process
@@ -190,7 +191,7 @@ const fetches = 4
 func (d *Durable) fetch(ctx context.Context, uid string) {
 	n, err := d.opts.Fetch(ctx, uid)
 	if err != nil {
-		d.opts.Logger.Error("fetch what is missing of a study", "study", HashUID(uid), "error", err)
+		d.opts.Logger.Error("fetch what is missing of a study", "study", d.opts.UIDKey.Hash(uid), "error", err)
 	}
 	if n == 0 || err != nil {
 		d.complete(ctx, uid)
@@ -204,7 +205,7 @@ func (d *Durable) complete(ctx context.Context, uid string) {
 		err = d.publish(ctx, classifying(st), false)
 	}
 	if err != nil {
-		d.opts.Logger.Error("put a study into the queue", "study", HashUID(uid), "error", err)
+		d.opts.Logger.Error("put a study into the queue", "study", d.opts.UIDKey.Hash(uid), "error", err)
 	}
 }
 

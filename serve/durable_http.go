@@ -115,7 +115,7 @@ func (s *Server) durableRoutes(r *gin.Engine) {
 // found returns the study that a request names, or answers that there is none.
 func (s *Server) found(c *gin.Context) *studies.Study {
 	uid := c.Param("uid")
-	c.Set("study", HashUID(uid))
+	c.Set("study", s.opts.UIDKey.Hash(uid))
 	st, err := s.opts.Durable.store.Study(uid)
 	if err != nil || st == nil {
 		s.refuseStudy(c, err)

@@ -35,7 +35,7 @@ func (s *Server) take(c *gin.Context) {
 		s.refuseIntake(c, err)
 		return
 	}
-	c.Set("study", HashUID(st.UID))
+	c.Set("study", s.opts.UIDKey.Hash(st.UID))
 	status, err := s.opts.Durable.status(st)
 	if err != nil {
 		s.refuseStudy(c, err)

@@ -46,11 +46,11 @@ func (d *Durable) classify(ctx context.Context, models *Models, t queue.Task) er
 	}
 	tried++
 	d.announce(Event{StudyInstanceUID: st.UID, Version: version, State: StateRunning})
-	inside, end := d.opts.Telemetry.tracer.Try(ctx, HashUID(st.UID))
+	inside, end := d.opts.Telemetry.tracer.Try(ctx, d.opts.UIDKey.Hash(st.UID))
 	outcome, err := d.answer(inside, models, st)
 	end(string(outcome.State), err != nil)
 	if err != nil {
-		d.opts.Logger.Error("classify a study", "study", HashUID(st.UID), "attempt", tried, "error", err)
+		d.opts.Logger.Error("classify a study", "study", d.opts.UIDKey.Hash(st.UID), "attempt", tried, "error", err)
 		if noted := d.note(st.UID, version, studies.Failed, err.Error()); noted != nil || tried < d.opts.Attempts {
 			d.announce(Event{StudyInstanceUID: st.UID, Version: version, State: StateQueued})
 			return errors.Join(err, noted)
@@ -77,7 +77,7 @@ func (d *Durable) conclude(ctx context.Context, st *studies.Study, o studies.Out
 	var refusal Problem
 	_ = json.Unmarshal(o.Problem, &refusal) // of a study that was not refused there is none
 	d.opts.Telemetry.kept(string(o.State), refusal.Code)
-	d.opts.Logger.Info("study", "study", HashUID(st.UID), "state", string(o.State), "objects", len(st.Objects), "attempts", o.Attempts)
+	d.opts.Logger.Info("study", "study", d.opts.UIDKey.Hash(st.UID), "state", string(o.State), "objects", len(st.Objects), "attempts", o.Attempts)
 	o.StudyInstanceUID, o.Version = st.UID, st.Version()
 	d.announce(Event{StudyInstanceUID: st.UID, Version: o.Version, State: string(o.State)})
 	if err := d.send(ctx, st, &o, true); err != nil {
@@ -124,7 +124,7 @@ func (d *Durable) answer(ctx context.Context, models *Models, st *studies.Study)
 func (d *Durable) audit(st *studies.Study, engine *Engine, state studies.State, text []byte, start time.Time) error {
 	from := st.Objects[0].Source
 	return d.opts.Audit.Write(AuditRecord{
-		Event: AuditOutcome, Caller: from.AE, Remote: from.Remote, Study: HashUID(st.UID), Version: st.Version(), State: string(state),
+		Event: AuditOutcome, Caller: from.AE, Remote: from.Remote, Study: d.opts.UIDKey.Hash(st.UID), Version: st.Version(), State: string(state),
 		Model: engine.Model().SHA256, Result: digestOf(text), LatencyMS: milliseconds(time.Since(start)),
 	})
 }
@@ -170,7 +170,7 @@ func (d *Durable) deliver(ctx context.Context, sink Sink, t queue.Task) error {
 		return nil
 	}
 	if err != nil {
-		d.opts.Logger.Warn("deliver an outcome", "sink", sink.Name(), "study", HashUID(t.Study), "error", err)
+		d.opts.Logger.Warn("deliver an outcome", "sink", sink.Name(), "study", d.opts.UIDKey.Hash(t.Study), "error", err)
 	}
 	return err
 }

@@ -371,7 +371,7 @@ func (e *Engine) judge(v *view, out *ort.Output) error {
 		v.attention = out.Attention[0]
 	}
 	if !fuse.Finite(v.logits) {
-		return fmt.Errorf("run the model: object %s gave a logit that is not a finite number", HashUID(v.image.SOPInstanceUID))
+		return errNotFinite
 	}
 	if !e.trainedWith(v.image.Evidence) {
 		v.flags = append(v.flags, FlagEvidenceUntrained)

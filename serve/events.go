@@ -87,7 +87,7 @@ func (s *Server) events(c *gin.Context) {
 			s.refuseStudy(c, err)
 			return
 		}
-		c.Set("study", HashUID(uid))
+		c.Set("study", s.opts.UIDKey.Hash(uid))
 		first = []Event{{StudyInstanceUID: uid, Version: st.Version(), State: d.state(st), At: time.Now().UTC()}}
 	}
 	if !s.noted(c) {

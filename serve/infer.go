@@ -29,7 +29,7 @@ func (e *Engine) Infer(ctx context.Context, images []float32, views []int64) (*o
 			v := &view{image: &cxr.Image{View: cxr.View(code)}}
 			outputs[i], err = e.runInput(running, v, func() []float32 { return images[i*size:][:size] })
 			if err == nil && !fuse.Finite(outputs[i].Logits[0]) {
-				err = errors.New("run the model: it gave a logit that is not a finite number")
+				err = errNotFinite
 			}
 			return err
 		})
@@ -44,6 +44,8 @@ func (e *Engine) Infer(ctx context.Context, images []float32, views []int64) (*o
 	}
 	return all, nil
 }
+
+var errNotFinite = errors.New("run the model: it gave a logit that is not a finite number")
 
 // outputs are the model's outputs, as the protocol describes them.
 func (e *Engine) outputs() []InferenceSpec {

@@ -131,7 +131,7 @@ func (s *Server) answer(c *gin.Context, result *Result, err error) {
 	var p *Problem
 	switch {
 	case err == nil:
-		c.Set("study", HashUID(result.StudyInstanceUID))
+		c.Set("study", s.opts.UIDKey.Hash(result.StudyInstanceUID))
 		if wantsAttention(c) {
 			if err := showAttention(result, c.Query("attention") == "png"); err != nil {
 				s.opts.Logger.Error("classify", "error", err)

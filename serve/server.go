@@ -40,6 +40,8 @@ type ServerOptions struct {
 	Tokens    *Tokens
 	// Audit notes every request; what cannot be noted is not answered. nil is none.
 	Audit *Audit
+	// UIDKey names studies in the log, the audit log and spans.
+	UIDKey UIDKey
 	// Durable takes studies in for good; without it POST /v1/studies and its kin are refused. It stays the caller's to run.
 	Durable *Durable
 	// DICOM, where there is a DICOM node beside the server, is what it has done, for the metrics.

@@ -1,12 +1,10 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"net/url"
-	"os"
 	"strings"
 	"time"
 
@@ -49,11 +47,11 @@ func (k *keeping) open(ctx context.Context, opts serve.DurableOptions, fetcher f
 		opts.Workers = -1
 	}
 	if k.Webhook != "" {
-		secret, err := os.ReadFile(k.WebhookSecretFile)
+		key, err := secret("--webhook-secret-file", k.WebhookSecretFile)
 		if err != nil {
-			return nil, fmt.Errorf("read the webhook's secret: %w", err)
+			return nil, err
 		}
-		opts.Sinks = append(opts.Sinks, &serve.Webhook{URL: k.Webhook, Secret: bytes.TrimSpace(secret)})
+		opts.Sinks = append(opts.Sinks, &serve.Webhook{URL: k.Webhook, Secret: key})
 	}
 	var durable *serve.Durable
 	var err error
@@ -94,9 +92,6 @@ func (k *keeping) validate() error {
 	u, err := url.Parse(k.Webhook)
 	refuse(err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "", "like https://host/path", "--webhook is no http or https URL")
 	refuse(k.WebhookSecretFile == "", "openssl rand -hex 32 > FILE", "--webhook needs --webhook-secret-file")
-	if k.WebhookSecretFile != "" {
-		secret, err := os.ReadFile(k.WebhookSecretFile)
-		refuse(err == nil && len(bytes.TrimSpace(secret)) < serve.MinSecretBytes, "openssl rand -hex 32 > FILE", "the webhook's secret has fewer than %d bytes", serve.MinSecretBytes)
-	}
-	return errors.Join(errs...)
+	_, err = secret("--webhook-secret-file", k.WebhookSecretFile)
+	return errors.Join(append(errs, err)...)
 }

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"os"
 
 	"github.com/mvmae/mvmae/internal/hint"
 	"github.com/mvmae/mvmae/serve"
@@ -17,6 +19,7 @@ type guarding struct {
 	Tokens   string `type:"existingfile" placeholder:"FILE" help:"Let callers in who send one of these tokens. A line is NAME TOKEN [requests=N] [rate=N]; sha256:HEX may stand for a token."`
 	Insecure bool   `help:"Accept callers from other machines, without asking who they are."`
 	Audit    string `type:"path" placeholder:"FILE" help:"Append a line there for every request and outcome; what cannot be noted is not answered."`
+	UIDKey   string `name:"uid-key-file" type:"existingfile" placeholder:"FILE" help:"File with a secret that keys the hashes of UIDs in log, audit log and traces."`
 }
 
 // guards are what the flags name, opened.
@@ -24,6 +27,7 @@ type guards struct {
 	tls    *tls.Config
 	tokens *serve.Tokens
 	audit  *serve.Audit
+	uidKey serve.UIDKey
 }
 
 // asks says whether callers must say who they are.
@@ -36,7 +40,24 @@ func (g *guarding) validate() error {
 	case g.CallerCA != "" && g.TLSCert == "":
 		return hint.Wrap(errors.New("--client-ca is of no use without TLS"), "name the server's certificate with --tls-cert and --tls-key")
 	}
-	return nil
+	_, err := secret("--uid-key-file", g.UIDKey)
+	return err
+}
+
+// secret reads the file that a flag names: nothing where it is not given, else as much as nobody guesses.
+func secret(flag, path string) ([]byte, error) {
+	if path == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", flag, err)
+	}
+	text = bytes.TrimSpace(text)
+	if len(text) < serve.MinSecretBytes {
+		return nil, hint.Wrap(fmt.Errorf("%s: the secret has fewer than %d bytes", flag, serve.MinSecretBytes), "openssl rand -hex 32 > FILE")
+	}
+	return text, nil
 }
 
 func (g *guarding) secure() (*tls.Config, error) {
@@ -70,6 +91,9 @@ func (g *guarding) open() (opened guards, err error) {
 		return guards{}, err
 	}
 	if opened.tokens, err = g.known(); err != nil {
+		return guards{}, err
+	}
+	if opened.uidKey, err = secret("--uid-key-file", g.UIDKey); err != nil {
 		return guards{}, err
 	}
 	opened.audit, err = g.log()

@@ -88,7 +88,7 @@ func (c *UpCmd) Run(ctx context.Context, out *cli.Output) error {
 	engine.Observe = telemetry.Observe
 	models := c.models(engine, slog.Default())
 	defer models.Close() // last: by then every study is answered
-	durable, receiver, err := c.keep(ctx, serve.DurableOptions{MaxBytes: c.MaxFileMiB << 20, Audit: guards.audit, Telemetry: telemetry})
+	durable, receiver, err := c.keep(ctx, serve.DurableOptions{MaxBytes: c.MaxFileMiB << 20, Audit: guards.audit, UIDKey: guards.uidKey, Telemetry: telemetry})
 	if err != nil && ctx.Err() != nil { // told to stop before it began
 		return nil
 	}
@@ -102,7 +102,7 @@ func (c *UpCmd) Run(ctx context.Context, out *cli.Output) error {
 		Limits:  serve.Limits{RequestBytes: c.MaxRequestMiB << 20, FileBytes: c.MaxFileMiB << 20, Files: c.MaxFiles},
 		Studies: c.MaxStudies, ReadTimeout: c.ReadTimeout, DrainDelay: c.DrainDelay, Models: models, Durable: durable,
 		Telemetry: telemetry, DICOM: receiver.counts(),
-		TLS: guards.tls, Certified: c.CallerCA != "", Tokens: guards.tokens, Audit: guards.audit,
+		TLS: guards.tls, Certified: c.CallerCA != "", Tokens: guards.tokens, Audit: guards.audit, UIDKey: guards.uidKey,
 	})
 	return (&station{server, ln, receiver, models, durable}).run(ctx, func() error { return c.ready(out, ln, receiver, models) })
 }

@@ -35,7 +35,7 @@ type Staged struct {
 // from its beginning on: begun, which may be nil, is told as soon as that is read. An error of r is returned as it is.
 // Errors that wrap ErrFull, ErrTooLarge, ErrMisplaced or a [*dicom.Error] say why the object is not taken in.
 func (s *Store) Stage(ctx context.Context, r io.Reader, from Source, begun func(*Object)) (*Staged, error) {
-	if err := s.room(); err != nil {
+	if err := s.Room(); err != nil {
 		return nil, err
 	}
 	head, p, err := readHead(r)
@@ -130,8 +130,8 @@ func diskError(err error) error {
 	return err
 }
 
-// room says whether the disk is below the high watermark.
-func (s *Store) room() error {
+// Room says whether the disk is below the high watermark; an error that wraps ErrFull, that it is not.
+func (s *Store) Room() error {
 	total, free, err := s.opts.Disk()
 	if err != nil {
 		return fmt.Errorf("ask for free space: %w", err)
