@@ -100,6 +100,43 @@ func describe(ctx context.Context, dev *Device, run *Run, pack *data.Pack, opt D
 	return d, err
 }
 
+// glance is a description in two numbers, cheap enough for every epoch: the nats a token of the reports of the same few validation images.
+type glance struct {
+	*describer
+	images, others []int
+}
+
+// glanceImages is how many images are asked.
+const glanceImages = 4 * describeViews
+
+// newGlance takes images from all of the validation studies that have a report. Without two patients of such there is nothing to ask: nil.
+func newGlance(d *describer) *glance {
+	all := ImagesOf(d.pack, reported(d.pack, data.Validate))
+	n := min(len(all), glanceImages)
+	images := make([]int, n)
+	for i := range images {
+		images[i] = all[i*len(all)/n]
+	}
+	others, err := othersOf(d.pack, images)
+	if n == 0 || err != nil {
+		return nil
+	}
+	return &glance{d, images, others}
+}
+
+// ask gives the nats a token that the decoder is off by, shown each report's own image and shown another patient's. Where they are the same, it
+// does not look.
+func (g *glance) ask(ctx context.Context) (own, other float64, err error) {
+	nats := func(shown []int) float64 {
+		var answers []answer
+		if err == nil {
+			answers, err = g.judge(ctx, g.images, shown)
+		}
+		return float64(textScores(answers, nil, metrics.Resampling{}).CrossEntropy.Value)
+	}
+	return nats(g.images), nats(g.others), err
+}
+
 // leaveDescription describes the validation studies in the run's folder. A pack whose validation studies have no reports leaves nothing
 // to describe.
 func leaveDescription(ctx context.Context, dev *Device, run *Run, pack *data.Pack) error {

@@ -42,30 +42,37 @@ func newDescriber(dev *Device, run *Run, pack *data.Pack) (*describer, int, erro
 	if err != nil {
 		return nil, 0, err
 	}
-	d := &describer{writer: w}
-	if d.spec, err = run.Spec(); err != nil {
+	spec, err := run.Spec()
+	if err != nil {
 		return nil, 0, err
 	}
-	d.spec.Text = run.Config.Text.spec(w.tok.Size())
-	params := d.spec.Params(model.PartEncoder, model.PartText)
-	if d.spec.Decoder.OwnViews {
-		params = d.spec.Params(model.PartEncoder, model.PartDecoder, model.PartText) // the decoder's table of views
+	spec.Text = run.Config.Text.spec(w.tok.Size())
+	params := spec.Params(model.PartEncoder, model.PartText)
+	if spec.Decoder.OwnViews {
+		params = spec.Params(model.PartEncoder, model.PartDecoder, model.PartText) // the decoder's table of views
 	}
 	store, err := newStore(params, last.tensors)
 	if err != nil {
 		return nil, 0, fmt.Errorf("checkpoint of %s: %w", run.Dir, err)
 	}
+	d, err := describerOf(dev, spec, store, w)
+	return d, last.step, err
+}
+
+// describerOf describes with the parameters that a store has when it is asked.
+func describerOf(dev *Device, spec model.Spec, store *gomodel.Store, w *writer) (d *describer, err error) {
+	d = &describer{writer: w, spec: spec}
 	if d.encode, err = gomodel.NewExec(dev.Backend, store, func(_ *gomodel.Scope, in []node) node {
 		o := graphOps{store: store, g: in[0].Graph()}
-		tokens := model.Encode(o, d.spec, model.Patchify(o, d.spec, in[0]), in[1], nil)
-		return (&pretrainLoss{tokens: tokens}).memory(run.Config)
+		tokens := model.Encode(o, spec, model.Patchify(o, spec, in[0]), in[1], nil)
+		return (&pretrainLoss{tokens: tokens}).memory(w.cfg)
 	}); err != nil {
-		return nil, 0, err
+		return nil, err
 	}
 	d.decode, err = gomodel.NewExec(dev.Backend, store, func(_ *gomodel.Scope, in []node) []node {
 		return d.answers(graphOps{store: store, g: in[0].Graph()}, in[0], in[1], textBatch{tokens: in[2], target: in[3], form: in[4]})
 	})
-	return d, last.step, err
+	return d, err
 }
 
 // answers are, of each view, right [V] and nats [V] of its targets, and the likeliest next token at each step [V,T].

@@ -184,7 +184,7 @@ func (l *loop) fit(ctx context.Context, report func(Status)) error {
 			if err := l.takeScore(ctx, &line); err != nil {
 				return err
 			}
-			full = full || line.Score != nil
+			full = full || line.Score != nil || line.TextOwn != 0
 		}
 		if full || l.done == l.steps {
 			if err := log.append(line); err != nil {
@@ -320,6 +320,9 @@ func (l *loop) takeScore(ctx context.Context, m *StepMetrics) error {
 	score, err := l.task.score(ctx, l.epoch(l.done))
 	if err != nil && ctx.Err() != nil {
 		return errors.Join(l.save(), l.interrupted())
+	}
+	if err == nil && score.text != nil {
+		m.TextOwn, m.TextOther = score.text[0], score.text[1]
 	}
 	if err != nil || math.IsNaN(score.value) {
 		return err

@@ -58,6 +58,10 @@ type StepMetrics struct {
 	Score *float64 `json:"validation_macro_auroc,omitempty"`
 	// LabelScores are those of each label, in the order of model.Labels.
 	LabelScores []metrics.Value `json:"validation_auroc,omitempty"`
+	// TextOwn and TextOther are, at the end of an epoch of method mvmae-v2t, the nats a token of the reports of some validation images: with each
+	// report's own image, and with another patient's. What the first is less by is read in the image.
+	TextOwn   float64 `json:"validation_text_own_image,omitempty"`
+	TextOther float64 `json:"validation_text_other_image,omitempty"`
 }
 
 // Metrics reads the run's metrics and when they were last added to, also while the run is in training: a line that is half

@@ -41,6 +41,7 @@ type pretraining struct {
 	spec     model.Spec
 	loop     *loop
 	writer   *writer // of reports; nil but in method mvmae-v2t
+	glance   *glance // nil without reports to ask
 	rate     Schedule
 	beta     Ramp
 	perEpoch bool // both change per epoch, not per step
@@ -84,6 +85,13 @@ func newPretraining(dev *Device, run *Run, pack *data.Pack) (*loop, error) {
 	if cfg.Method == "independent" {
 		p.beta.Target = 0
 	}
+	if w != nil {
+		d, err := describerOf(dev, spec, l.store, w)
+		if err != nil {
+			return nil, err
+		}
+		p.glance = newGlance(d)
+	}
 	return l, l.compile(dev, p)
 }
 
@@ -125,7 +133,12 @@ func (p *pretraining) loss(o graphOps, b graphBatch, own []node) losses {
 	return buildPretrain(o, p.cfg, p.spec, batch, b.beta).losses
 }
 
-// score is none: the last parameters are the run's result.
-func (p *pretraining) score(context.Context, int) (epochScore, error) {
-	return epochScore{value: math.NaN()}, nil
+// score is none: the last parameters are the run's result. What is asked of the text decoder is only told.
+func (p *pretraining) score(ctx context.Context, _ int) (s epochScore, err error) {
+	s.value = math.NaN()
+	if p.glance != nil {
+		s.text = make([]float64, 2)
+		s.text[0], s.text[1], err = p.glance.ask(ctx)
+	}
+	return s, err
 }

@@ -18,6 +18,7 @@ type epochScore struct {
 	value  float64         // more is better; NaN for a task without a score
 	labels []metrics.Value // AUROC on validation, label by label
 	kept   model.Tensors   // what the task wants back after a resume: see loop.kept
+	text   []float64       // nats a token with the own image and with another: see glance; nil for none
 }
 
 // selection chooses epochs by validation AUROC: one for all labels by their mean, the model's, and one for each label by its own.

@@ -30,7 +30,7 @@ type textBatch struct {
 // views, then over studies; recipe "code" over three slots of each study. A study without a report adds 0 to either.
 func (l *pretrainLoss) textLosses(o graphOps, cfg Config, s model.Spec, b pretrainBatch, sizes, studies node) {
 	asRun := cfg.padded()
-	l.logits = model.DecodeText(o, s, l.memory(cfg), b.view, b.text.report(b, asRun))
+	l.logits = model.DecodeText(o, s, l.memory(cfg.Text), b.view, b.text.report(b, asRun))
 	l.textView = tokenEntropy(l.logits, b.text.target) // [V]
 	switch {
 	case asRun:
@@ -44,8 +44,8 @@ func (l *pretrainLoss) textLosses(o graphOps, cfg Config, s model.Spec, b pretra
 }
 
 // memory is what the text decoder sees of the image.
-func (l *pretrainLoss) memory(cfg Config) node {
-	if cfg.Text.Blind {
+func (l *pretrainLoss) memory(cfg TextConfig) node {
+	if cfg.Blind {
 		return graph.ZerosLike(l.tokens)
 	}
 	return l.tokens

@@ -140,6 +140,65 @@ func writeReports(img *data.Image) {
 	img.Report = strings.Join(words, " ")
 }
 
+// described pretrains a run to its end, and reads its checkpoint and what it says of its reports.
+func described(t *testing.T, run *Run, pack *data.Pack) (weights model.Tensors, left Description) {
+	t.Helper()
+	weights = finalWeights(t, run, pack)
+	doc, err := os.ReadFile(run.path(TextFile))
+	if err == nil {
+		err = json.Unmarshal(doc, &left)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return weights, left
+}
+
+// checkClassifiers makes a probe and a finetuned classifier of a run that wrote: with its encoder, and with nothing of its text decoder.
+func checkClassifiers(t *testing.T, pre *Run, pretrained model.Tensors, pack *data.Pack, cfg Config) {
+	t.Helper()
+	cfg.Preset = "nano"
+	cfg.Probe.Epochs, cfg.Probe.WarmupEpochs, cfg.Probe.BatchViews, cfg.Probe.Replicates = 2, 0, 12, 10
+	cfg.Finetune.BatchViews, cfg.Finetune.Epochs = 12, 1
+	cfg.Finetune.Optim.BaseLR, cfg.Finetune.Optim.MinLR, cfg.Finetune.Optim.WarmupEpochs = 1e-9, 0, 0 // hardly a step: what comes out is what went in
+	for kind, tolerance := range map[string]float64{"probe": 0, "finetune": 1e-6} {
+		run := newRun(t, kind, pre.Dir, pack, cfg)
+		var err error
+		if kind == "probe" {
+			_, err = Probe(t.Context(), device(t), run, pack, func(ProbeStatus) {})
+		} else {
+			_, err = Finetune(t.Context(), device(t), run, pack, func(Status) {})
+		}
+		if err != nil {
+			t.Fatalf("%s: %v", kind, err)
+		}
+		got, _, err := model.ReadSafetensors(run.path(model.RunCheckpoint))
+		if err != nil {
+			t.Fatal(err)
+		}
+		same := 0
+		for name, x := range got {
+			if from, ok := pretrained[name]; ok {
+				same++
+				within(t, kind+": "+name, x.Data, from.Data, tolerance, 0)
+			}
+			if strings.HasPrefix(name, "text_decoder.") {
+				t.Errorf("%s: the classifier has %s", kind, name)
+			}
+		}
+		if same != len(got)-2 { // all but the head's weight and bias
+			t.Errorf("%s: %d of the classifier's %d parameters are the run's", kind, same, len(got))
+		}
+		_, meta, err := OpenClassifier(device(t), run.Dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if meta.Encoder.Method != methodV2T || meta.Encoder.RunID != pre.Info.ID {
+			t.Errorf("%s: the encoder is of %+v", kind, meta.Encoder)
+		}
+	}
+}
+
 // A decoder that sees the image learns to read in it what nobody could guess.
 func TestPretrainV2T_ReadsTheImageAndDescribesIt(t *testing.T) {
 	pack := makePack(t, 250, writeReports)
@@ -148,21 +207,23 @@ func TestPretrainV2T_ReadsTheImageAndDescribesIt(t *testing.T) {
 	cfg.Text.MaxTokens, cfg.Text.Depth = 12, 2
 	cfg.Augment = Augment{CropMin: 1} // where a square is matters
 	run := newRun(t, "pretrain", "", pack, cfg)
-	finalWeights(t, run, pack)
+	weights, left := described(t, run, pack)
 	log := logged[StepMetrics](t, run)
-	var left Description
-	doc, err := os.ReadFile(run.path(TextFile))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := json.Unmarshal(doc, &left); err != nil {
-		t.Fatal(err)
-	}
-	if left.Step != log[len(log)-1].Step || len(left.Samples) != 8 || !strings.HasPrefix(left.Samples[0].Written, "Squares:") {
+	last := log[len(log)-1]
+	if left.Step != last.Step || len(left.Samples) != 8 || !strings.HasPrefix(left.Samples[0].Written, "Squares:") {
 		t.Errorf("the run's description: %+v", left)
 	}
 	if g := left.Gain; !(g.Accuracy.Low > 0.05 && g.CrossEntropy.High < -0.1) {
 		t.Errorf("of its own image it gains %v in tokens, %v in nats a token", g.Accuracy, g.CrossEntropy)
+	}
+	told := 0
+	for _, m := range log {
+		if m.TextOwn > 0 && m.TextOther > 0 {
+			told++
+		}
+	}
+	if told != int(cfg.Epochs) || !(last.TextOwn < last.TextOther-0.1) {
+		t.Errorf("of %v epochs %d tell what is read in the image; the last: %v nats with the own image, %v with another", cfg.Epochs, told, last.TextOwn, last.TextOther)
 	}
 
 	opt := DescribeOptions{Split: data.Validate, Replicates: 20}
@@ -189,12 +250,8 @@ func TestPretrainV2T_ReadsTheImageAndDescribesIt(t *testing.T) {
 		t.Errorf("sighted less blind is %v, want %v", less.CrossEntropy, want)
 	}
 
-	// Its encoder is as good as any for a classifier.
-	cfg = testConfig()
-	cfg.Probe.Epochs = 2
-	if _, err := Probe(t.Context(), device(t), newRun(t, "probe", run.Dir, pack, cfg), pack, func(ProbeStatus) {}); err != nil {
-		t.Errorf("probe: %v", err)
-	}
+	run.Config.Text.Blind = false
+	checkClassifiers(t, run, weights, pack, testConfig())
 }
 
 func TestWriter_LabelsAndInputs(t *testing.T) {
@@ -315,18 +372,11 @@ func TestPretrainV2T_RecipeCodeAsRun(t *testing.T) {
 		}
 	}
 
-	finalWeights(t, run, pack)
-	var left Description
-	doc, err := os.ReadFile(run.path(TextFile))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := json.Unmarshal(doc, &left); err != nil {
-		t.Fatal(err)
-	}
+	weights, left := described(t, run, pack)
 	if e := left.Own.CrossEntropy.Value; !(e > 0) || len(left.Samples) == 0 {
 		t.Errorf("the run's description: %+v", left)
 	}
+	checkClassifiers(t, run, weights, pack, Code())
 }
 
 // In the causal form a token tells the steps from its own on, in the parallel one none.

@@ -207,6 +207,10 @@ func charts(lines []train.StepMetrics) (pictures []picture, err error) {
 			series("alignment", func(m train.StepMetrics) float64 { return m.Alignment }),
 			series("text", func(m train.StepMetrics) float64 { return m.Text }),
 		}},
+		{title: "Reports of validation images, nats a token", curves: []curve{
+			series("its own image", func(m train.StepMetrics) float64 { return m.TextOwn }),
+			series("another patient's", func(m train.StepMetrics) float64 { return m.TextOther }),
+		}},
 		{title: "Validation macro AUROC", curves: []curve{series("", score)}},
 		{title: "Learning rate", curves: []curve{series("", func(m train.StepMetrics) float64 { return m.LR })}},
 		{title: "Beta, the weight of the alignment loss", curves: []curve{series("", func(m train.StepMetrics) float64 { return m.Beta })}},
