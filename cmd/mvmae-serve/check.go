@@ -72,12 +72,9 @@ func (c *UpCmd) tryData(ctx context.Context) (detail string, err error) {
 	}
 	defer durable.Close()
 	detail = c.Data
-	if err := durable.Store().Room(); err != nil {
-		return "", hint.Wrap(err, "make room on the disk of %s, or set --disk-high", c.Data)
-	}
 	if receiver != nil {
 		detail += ", DICOM at " + receiver.address()
 		err = receiver.ln.Close()
 	}
-	return detail, err
+	return detail, errors.Join(err, hint.Wrap(durable.Store().Room(), "make room on the disk of %s, or set --disk-high", c.Data))
 }
